@@ -1,0 +1,124 @@
+/**
+ * Files by position, and opening them beneath a root: the contract, and the choice of who fulfils it.
+ *
+ * Two drivers. `linux` calls `openat2`, `preadv`, `pwritev`, `posix_fadvise`, `renameat2` through the C library. `node`
+ * is `node:fs` and runs everywhere. All verbs are synchronous: a read of a window costs microseconds from the page
+ * cache, an asynchronous one costs more than the window.
+ *
+ * @module
+ */
+
+/** What a driver can do. */
+export interface FileTraits {
+  readonly driver: "linux" | "node";
+  /** Opening beneath a root is one atomic kernel walk (`openat2` RESOLVE_BENEATH): no race with a changing tree. */
+  readonly beneath: boolean;
+  /** Strided reads and writes are one call without a copy in this process. */
+  readonly vectored: boolean;
+  /** Read-ahead advice reaches the kernel. */
+  readonly advice: boolean;
+}
+
+/** How names that are symbolic links are treated: refused, followed while they stay beneath the root, or followed. */
+export type Symlinks = "deny" | "inside" | "follow";
+
+/** An open regular file. */
+export interface OpenFile {
+  /** Size when it was opened, bytes. */
+  readonly sizeBytes: number;
+  /** Last modification when it was opened, milliseconds since 1970. */
+  readonly modifiedMs: number;
+  /** Permission bits (`st_mode & 0o7777`). */
+  readonly mode: number;
+  /**
+   * Reads up to `length` bytes at `position` of the file into `bytes[start…]`.
+   *
+   * @returns Bytes read; less than asked only at the end of the file.
+   * @throws {SystemError}
+   */
+  read(bytes: Uint8Array<ArrayBuffer>, start: number, length: number, position: number): number;
+  /**
+   * Reads up to `length` bytes at `position` into pieces of `pieceBytes`, the first at `start`, each next one
+   * `strideBytes` behind the one before; what lies between the pieces is not touched.
+   *
+   * @returns Bytes read; less than asked only at the end of the file. @throws {SystemError}
+   */
+  readPieces(
+    bytes: Uint8Array<ArrayBuffer>,
+    start: number,
+    pieceBytes: number,
+    strideBytes: number,
+    length: number,
+    position: number,
+  ): number;
+  /** Writes all of `bytes[start, start + length)` at `position`. @throws {SystemError} */
+  write(bytes: Uint8Array<ArrayBuffer>, start: number, length: number, position: number): void;
+  /** The reverse of {@linkcode readPieces}: writes `length` bytes gathered from pieces. @throws {SystemError} */
+  writePieces(
+    bytes: Uint8Array<ArrayBuffer>,
+    start: number,
+    pieceBytes: number,
+    strideBytes: number,
+    length: number,
+    position: number,
+  ): void;
+  /** Tells the kernel what will happen to a range; silently nothing where it cannot be told. */
+  advise(advice: "sequential" | "will-need" | "dont-need", position: number, length: number): void;
+  /** Idempotent. */
+  close(): void;
+}
+
+/** A new file that is not visible under its name until {@linkcode PendingFile.commit}. */
+export interface PendingFile extends OpenFile {
+  /** Reserves space. @throws {SystemError} `ENOSPC` when there is none; other refusals are ignored. */
+  reserve(length: number): void;
+  /** Size so far: the highest byte written. */
+  readonly writtenBytes: number;
+  /**
+   * Makes it visible, atomically, under its name, and closes it.
+   *
+   * @param options `replace`: an existing file gives way; otherwise `EEXIST`. `sync`: data and directory are on disk
+   * when it returns.
+   * @throws {SystemError} Nothing is left behind then.
+   */
+  commit(options: { readonly replace: boolean; readonly sync: boolean }): void;
+  /** Removes every trace; idempotent, and harmless after a commit. */
+  discard(): void;
+}
+
+/** A directory beneath which files are opened; held open, so renaming it does not move it away. */
+export interface RootDirectory {
+  readonly traits: FileTraits;
+  /** Its absolute path when it was opened. */
+  readonly path: string;
+  /**
+   * Opens a regular file for reading.
+   *
+   * @param path Relative, `/`-separated, no empty, `.` or `..` component, no NUL; bytes that are not UTF-8 are passed
+   * as they are when given as `Uint8Array`.
+   * @throws {SystemError} `ENOENT`, `EACCES`, `ELOOP` (a link that is refused), `EXDEV` (a link that leads outside),
+   * `EISDIR`, `ENOTREG` → reported as `EACCES` (a device, pipe or socket).
+   * @throws {TypeError} For a path that breaks the rules above.
+   */
+  openRead(path: string | Uint8Array, options: { readonly symlinks: Symlinks }): OpenFile;
+  /**
+   * Starts a new file in the directory that `path` names. Invisible until committed. @throws {SystemError} as above,
+   * and `EROFS`, `ENOSPC`, `EDQUOT`.
+   */
+  create(
+    path: string | Uint8Array,
+    options: {
+      readonly symlinks: Symlinks;
+      readonly mode: number;
+      readonly makeDirectories: boolean;
+    },
+  ): PendingFile;
+  /** Whether a file of that name is there (of any kind; a link is not followed). */
+  exists(path: string | Uint8Array): boolean;
+  /** Names in a directory beneath the root, for look-ups without regard to case; `""` is the root itself. */
+  list(path: string): readonly string[];
+  /** Bytes an unprivileged writer may still use on its file system. */
+  freeBytes(): number;
+  /** Idempotent. */
+  close(): void;
+}
