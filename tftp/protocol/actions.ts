@@ -64,7 +64,7 @@ export interface ReceiveActions {
   dropHeld(first: number): void;
   /** Acknowledge everything up to and including block `index` (0 acknowledges a request or options). */
   sendAck(index: number): void;
-  /** All blocks are delivered: make them permanent, then call the machine's `committed()` or `fail()`. */
+  /** All blocks are delivered: make them permanent, then call the machine's `committed()` or `abort()`. */
   commit(): void;
   /** Tell the peer that it failed. */
   sendError(code: number, message: string): void;

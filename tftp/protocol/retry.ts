@@ -64,6 +64,11 @@ export class RetryTimer {
     this.#giveUpMs = this.#minGiveUp ?? (timeoutMs === undefined ? 5000 : 6 * timeoutMs);
   }
 
+  /** Do not give up earlier than this long after the last progress, milliseconds. */
+  waitAtLeast(ms: number): void {
+    this.#giveUpMs = ms;
+  }
+
   /** How long to wait from now on, milliseconds, back-off included. */
   get intervalMs(): number {
     if (this.#fixed > 0) return this.#fixed;
