@@ -222,6 +222,7 @@ export const IORING_REGISTER_PROBE = 8;
 export const IORING_REGISTER_PBUF_RING = 22;
 export const IORING_SQ_CQ_OVERFLOW = 2;
 export const IOSQE_IO_LINK = 4;
+export const IOSQE_IO_HARDLINK = 8;
 export const IO_URING_OP_SUPPORTED = 1;
 
 // <sys/syscall.h>; BigInt because `syscall` takes 64-bit arguments

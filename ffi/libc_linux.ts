@@ -88,6 +88,20 @@ export function requireLibc(): Libc {
 }
 
 /**
+ * Binds every function there is. For test files, at their top level: the test runner counts what is bound inside a test
+ * as a leak.
+ *
+ * @returns As {@linkcode libc}.
+ */
+export function bindAll(): Libc | undefined {
+  const library = libc();
+  if (library !== undefined) {
+    for (const symbol of Object.keys(SYMBOLS) as (keyof Symbols)[]) library.has(symbol);
+  }
+  return library;
+}
+
+/**
  * Names under which the C library may be found, best first: absolute paths, because a permission may be limited to one;
  * then the name the loader knows; then the process itself, in which the C library's functions are visible.
  */

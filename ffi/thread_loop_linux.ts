@@ -1,0 +1,248 @@
+/**
+ * Readiness for a thread that owns itself: it sleeps in `epoll_wait` until something is ready or it is woken.
+ *
+ * @module
+ */
+import {
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  EPOLL_CLOEXEC,
+  EPOLL_CTL_ADD,
+  EPOLL_CTL_DEL,
+  EPOLLIN,
+  EPOLLOUT,
+  F_DUPFD_CLOEXEC,
+} from "./constants_linux.ts";
+import { EEXIST, EINTR, systemError } from "./errno.ts";
+import { type Libc, requireLibc } from "./libc_linux.ts";
+import type { Reactor, Watch } from "./reactor.ts";
+import { EPOLL_EVENT, TIMESPEC } from "./structs_linux.ts";
+
+/**
+ * A reactor whose callbacks run inside {@linkcode ThreadLoop.turn}, on the thread that calls it.
+ *
+ * Descriptors stay registered, level-triggered: a watch that arms itself again in its callback costs no system call. One
+ * that does not is taken out of the kernel's set, because a ready descriptor nobody drains would end every sleep.
+ *
+ * An error or a hang-up of the descriptor counts as ready, whatever the interest.
+ */
+export class ThreadLoop implements Reactor {
+  readonly kind = "thread";
+  /** An eventfd: eight bytes holding 1, written by any thread of the process, end the current turn. */
+  readonly wakeDescriptor: number;
+
+  readonly #library: Libc;
+  readonly #epoll: number;
+  readonly #slots: (LoopWatch | undefined)[] = [undefined]; // slot 0 is the eventfd
+  readonly #free: number[] = [];
+  // The kernel reads and writes these during calls: explicit buffers, held for as long as their addresses.
+  readonly #events = new DataView(new ArrayBuffer(EVENTS * EPOLL_EVENT.size));
+  readonly #eventsAddress: bigint;
+  readonly #timeout = new BigInt64Array(new ArrayBuffer(TIMESPEC.size));
+  readonly #timeoutAddress: bigint;
+  readonly #change = new DataView(new ArrayBuffer(EPOLL_EVENT.size));
+  readonly #counter = new BigUint64Array(new ArrayBuffer(8));
+  #closed = false;
+
+  /** @throws {SystemError} When the process has no descriptors left. @throws {CapabilityError} Without a C library. */
+  constructor() {
+    const library = requireLibc();
+    this.#library = library;
+    this.#eventsAddress = library.addressOf(this.#events);
+    this.#timeoutAddress = library.addressOf(this.#timeout);
+    this.#epoll = library.epoll_create1(EPOLL_CLOEXEC);
+    if (this.#epoll < 0) throw systemError("epoll_create1", library.errno(), "watch descriptors");
+    this.wakeDescriptor = library.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (this.wakeDescriptor < 0 || !this.#add(this.wakeDescriptor, EPOLLIN, 0, 0)) {
+      const errno = library.errno();
+      library.close(this.#epoll);
+      if (this.wakeDescriptor >= 0) library.close(this.wakeDescriptor);
+      throw systemError("eventfd", errno, "watch descriptors");
+    }
+  }
+
+  /**
+   * Starts watching, armed.
+   *
+   * @throws {SystemError} When the kernel cannot watch the descriptor: `EBADF`, or `EPERM` for a regular file.
+   * @throws {TypeError} When the loop is closed.
+   */
+  watch(descriptor: number, interest: "read" | "write", ready: () => void): Watch {
+    if (this.#closed) throw new TypeError("Cannot watch a descriptor: the reactor is closed");
+    const slot = this.#free.pop() ?? this.#slots.length;
+    const events = interest === "read" ? EPOLLIN : EPOLLOUT;
+    const watch = new LoopWatch(this, descriptor, events, slot, ready);
+    this.#slots[slot] = watch;
+    try {
+      this.enter(watch);
+    } catch (error) {
+      this.leave(watch);
+      throw error;
+    }
+    return watch;
+  }
+
+  /**
+   * Sleeps until a watched descriptor is ready, the loop is woken, or `maxWaitMs` have passed, then calls back. Blocks
+   * the thread.
+   *
+   * @param maxWaitMs 0 looks without sleeping; fractions count; `Infinity` waits for a wake-up.
+   * @returns How many callbacks ran.
+   * @throws Whatever a callback throws; the callbacks behind it come at the next turn.
+   */
+  turn(maxWaitMs: number): number {
+    if (this.#closed) return 0;
+    const found = this.#wait(maxWaitMs);
+    const events = this.#events;
+    let calls = 0;
+    for (let at = EPOLL_EVENT.data, i = 0; i < found; i++, at += EPOLL_EVENT.size) {
+      const slot = events.getUint32(at, true);
+      if (slot === 0) {
+        this.#library.read(this.wakeDescriptor, this.#counter, 8n);
+        continue;
+      }
+      // An earlier callback of this turn may have cancelled the watch, and another taken over its slot.
+      const watch = this.#slots[slot];
+      if (watch === undefined || watch.generation !== events.getUint32(at + 4, true)) continue;
+      if (watch.armed) {
+        watch.armed = false;
+        calls++;
+        watch.ready();
+      }
+      if (!watch.armed) this.#remove(watch);
+    }
+    return calls;
+  }
+
+  /** Ends the current or next {@linkcode turn}. For the loop's own thread; others write to {@linkcode wakeDescriptor}. */
+  wake(): void {
+    if (!this.#closed) this.#library.write(this.wakeDescriptor, ONE, 8n);
+  }
+
+  /** Nothing: the thread lives for as long as its loop does. */
+  ref(): void {}
+
+  /** Nothing; see {@linkcode ref}. */
+  unref(): void {}
+
+  /** Cancels everything and closes the loop's own descriptors. Idempotent. */
+  close(): Promise<void> {
+    if (!this.#closed) {
+      for (const watch of this.#slots) watch?.cancel();
+      this.#closed = true;
+      this.#library.close(this.#epoll);
+      this.#library.close(this.wakeDescriptor);
+    }
+    return Promise.resolve();
+  }
+
+  /** Puts a watch into the kernel's set. For {@linkcode LoopWatch} only. @ignore */
+  enter(watch: LoopWatch): void {
+    const library = this.#library;
+    if (this.#add(watch.descriptor, watch.events, watch.slot, watch.generation)) {
+      watch.inKernel = true;
+      return;
+    }
+    let errno = library.errno();
+    if (errno === EEXIST) {
+      // The set holds a descriptor once. Somebody else watches this one: a second watch uses a second number for it.
+      const copy = library.fcntl(watch.descriptor, F_DUPFD_CLOEXEC, 0);
+      if (copy >= 0) {
+        watch.copy = watch.descriptor = copy;
+        if (this.#add(copy, watch.events, watch.slot, watch.generation)) {
+          watch.inKernel = true;
+          return;
+        }
+      }
+      errno = library.errno();
+    }
+    throw systemError("epoll_ctl", errno, `watch descriptor ${watch.descriptor}`);
+  }
+
+  /** Forgets a watch. For {@linkcode LoopWatch} only. @ignore */
+  leave(watch: LoopWatch): void {
+    if (this.#slots[watch.slot] !== watch) return;
+    this.#remove(watch);
+    if (watch.copy >= 0) this.#library.close(watch.copy);
+    this.#slots[watch.slot] = undefined;
+    this.#free.push(watch.slot);
+  }
+
+  #add(descriptor: number, events: number, slot: number, generation: number): boolean {
+    const change = this.#change;
+    change.setUint32(EPOLL_EVENT.events, events, true);
+    change.setUint32(EPOLL_EVENT.data, slot, true);
+    change.setUint32(EPOLL_EVENT.data + 4, generation, true);
+    return this.#library.epoll_ctl(this.#epoll, EPOLL_CTL_ADD, descriptor, change) === 0;
+  }
+
+  #remove(watch: LoopWatch): void {
+    if (!watch.inKernel) return;
+    watch.inKernel = false;
+    // A refusal means that the descriptor was closed first, which removed it as well.
+    this.#library.epoll_ctl(this.#epoll, EPOLL_CTL_DEL, watch.descriptor, this.#change);
+  }
+
+  #wait(maxWaitMs: number): number {
+    const library = this.#library;
+    let found: number;
+    if (maxWaitMs > 0 && maxWaitMs < FINE_MS && library.epoll_pwait2 !== null) {
+      // Pacing needs waits below a millisecond, which epoll_wait cannot express.
+      this.#timeout[1] = BigInt(Math.ceil(maxWaitMs * 1e6));
+      found = library.epoll_pwait2(
+        this.#epoll,
+        this.#eventsAddress,
+        EVENTS,
+        this.#timeoutAddress,
+        0n,
+      );
+    } else {
+      const wait = maxWaitMs >= 0x7fffffff ? -1 : maxWaitMs > 0 ? Math.ceil(maxWaitMs) : 0;
+      found = library.epoll_wait(this.#epoll, this.#eventsAddress, EVENTS, wait);
+    }
+    if (found >= 0) return found;
+    const errno = library.errno();
+    if (errno === EINTR) return 0;
+    throw systemError("epoll_wait", errno, "wait for readiness");
+  }
+}
+
+class LoopWatch implements Watch {
+  armed = true;
+  cancelled = false;
+  /** Whether the kernel's set holds it; it may stay there unarmed until its next event. */
+  inKernel = false;
+  /** A descriptor of our own, when the given one was taken; −1 otherwise. */
+  copy = -1;
+  /** Tells this watch from an earlier one with the same slot. */
+  readonly generation: number = generations = (generations + 1) >>> 0;
+
+  constructor(
+    readonly loop: ThreadLoop,
+    public descriptor: number,
+    readonly events: number,
+    readonly slot: number,
+    readonly ready: () => void,
+  ) {}
+
+  arm(): void {
+    if (this.armed || this.cancelled) return;
+    this.armed = true;
+    if (!this.inKernel) this.loop.enter(this);
+  }
+
+  cancel(): void {
+    this.armed = false;
+    this.cancelled = true;
+    this.loop.leave(this);
+  }
+}
+
+// Only has to differ between two users of one slot.
+let generations = 0;
+
+/** Events one epoll_wait can report; what does not fit comes with the next. */
+const EVENTS = 256;
+/** Waits below this go through epoll_pwait2, in nanoseconds; one second, so that the seconds stay 0. */
+const FINE_MS = 1000;
+const ONE: BigUint64Array<ArrayBuffer> = new BigUint64Array([1n]);
