@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { FlatOption, ValueKind } from "../schema.ts";
+import type { FlatOption, Value, ValueKind } from "../schema.ts";
 import { type Command, COMMON, environmentName, type Tool } from "./command.ts";
 import { wrap } from "./output.ts";
 
@@ -26,7 +26,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = Object.freeze({
 });
 
 /** Where the guides are. */
-export const DOCUMENTATION = "https://jsr.io/@fastwire/net";
+export const DOCUMENTATION = "docs/ in the source of @fastwire/net";
 
 /**
  * The help of a command.
@@ -128,12 +128,13 @@ function flagLines(
         ? ""
         : ` ${details.placeholder ?? PLACEHOLDERS[value.member ?? value.kind]}`;
       const notes = [details.help];
-      if (value.kind !== "boolean" && value.kind !== "secret") {
-        const shown = fallback === undefined ? "" : value.format(fallback);
-        notes[0] += shown === ""
-          ? ` (${value.expected})`
-          : ` (${value.expected}; default ${shown})`;
+      const bounds = [boundsText(flag.option.value)];
+      if (value.kind !== "boolean" && value.kind !== "secret" && fallback !== undefined) {
+        const shown = value.format(fallback);
+        if (shown !== "") bounds.push(`default ${shown}`);
       }
+      const bracket = bounds.filter((part) => part !== "").join("; ");
+      if (bracket !== "") notes[0] += ` (${bracket})`;
       if (full) {
         for (const alias of details.aliases ?? []) notes.push(`also --${alias}`);
         if (value.kind === "list") notes.push("may be given several times");
@@ -143,6 +144,12 @@ function flagLines(
     }),
     columns,
   );
+}
+
+/** What a value may be, where that is short enough to say. */
+function boundsText({ kind, expected, choices }: Value<unknown>): string {
+  if (kind === "choice") return choices.join(", ");
+  return RANGED.has(kind) ? expected.slice(expected.indexOf(", ") + 2) : "";
 }
 
 /** Terms on the left, notes on the right, wrapped; a term too wide for its column gets a line of its own. */
@@ -160,6 +167,15 @@ function columnsOf(
     return [first, ...texts.slice(beside ? 1 : 0).map((text) => indent + text)];
   });
 }
+
+const RANGED: ReadonlySet<ValueKind> = new Set([
+  "integer",
+  "number",
+  "duration",
+  "size",
+  "rate",
+  "port",
+]);
 
 const PLACEHOLDERS: Readonly<Record<ValueKind, string>> = {
   boolean: "",
