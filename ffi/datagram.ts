@@ -7,8 +7,9 @@
  *
  * @module
  */
-import { ADDRESS_BYTES, type SocketAddress } from "./address.ts";
+import { CapabilityError } from "../internal/errors.ts";
 import { Slab } from "../internal/bytes/slab.ts";
+import { ADDRESS_BYTES, type SocketAddress } from "./address.ts";
 
 /** Which driver a caller wants: the best there is, the kernel's or an error, or the portable one. */
 export type Driver = "auto" | "fast" | "portable";
@@ -60,8 +61,10 @@ export interface DatagramCounters {
   readonly datagramsSent: number;
   /** Datagrams that were dropped while sending because the kernel had no room or a filter refused. */
   readonly sendDrops: number;
-  /** Datagrams the kernel dropped because the receive buffer was full; 0 where it cannot tell. */
+  /** Datagrams that were dropped because the receive buffer was full; kernel buffers only where it can tell. */
   readonly receiveDrops: number;
+  /** Datagrams that were dropped because they were longer than the slots of the batch. */
+  readonly datagramsTruncated: number;
   /** Times a receive found nothing. */
   readonly wouldBlocks: number;
   /** Times segmentation offload was refused and the socket went on without. */
@@ -89,7 +92,10 @@ export class DatagramBatch {
   readonly segments: Int32Array<ArrayBuffer>;
   /** Who sent the entry or whom it goes to: position `i * ADDRESS_BYTES`, format of `address.ts`. */
   readonly peers: DataView<ArrayBuffer>;
-  /** Where a received entry was sent to (port 0), when the socket reports it; family 0 otherwise. */
+  /**
+   * Where a received entry was sent to (port 0), when the socket reports it; family 0 otherwise. When such a socket sends
+   * the entry, it is the address it comes from.
+   */
   readonly locals: DataView<ArrayBuffer>;
 
   /** @param capacity Entries. @param slotBytes Bytes of each receive slot. */
@@ -120,7 +126,7 @@ export interface DatagramSocket extends AsyncDisposable {
   /** Where it is bound; the port is the real one. */
   readonly local: SocketAddress;
   readonly traits: DatagramTraits;
-  /** Kernel buffer sizes really in force, bytes; 0 where unknown. */
+  /** Kernel buffer sizes really in force, bytes, in the unit they are asked for (Linux reports double); 0 where unknown. */
   readonly receiveBufferBytes: number;
   readonly sendBufferBytes: number;
   /**
@@ -189,4 +195,42 @@ export interface DatagramHostOptions {
   readonly wait?: "events" | "thread";
   /** Which readiness bridge `events` uses on Linux. Default `auto`: io_uring where it works, else the poll worker. */
   readonly reactor?: "auto" | "uring" | "worker";
+}
+
+/**
+ * Opens the place where datagram sockets live, choosing the driver once.
+ *
+ * With `auto` a driver that cannot be used here is passed over quietly and {@linkcode DatagramHost.fallbackReason} says
+ * why. Never asks for a permission.
+ *
+ * @throws {CapabilityError} `ffi.driver-unavailable` when the driver, or the way of waiting, that was demanded cannot
+ * be had.
+ */
+export async function openDatagramHost(options: DatagramHostOptions = {}): Promise<DatagramHost> {
+  const driver = options.driver ?? "auto";
+  const wait = options.wait ?? "events";
+  let reason = 'the portable driver was asked for with driver "portable"';
+  if (driver !== "portable") {
+    // Named "linux" by its file; whether it works is found by trying.
+    const { openLinuxHost } = await import("./datagram_linux.ts");
+    try {
+      return await openLinuxHost(wait, options.reactor ?? "auto");
+    } catch (error) {
+      if (driver === "fast") throw error;
+      reason = error instanceof CapabilityError ? error.why : String(error);
+    }
+  }
+  if (wait === "thread") {
+    throw new CapabilityError(
+      "ffi.driver-unavailable",
+      `Cannot wait for datagrams on a thread of one's own: ${reason}`,
+      {
+        capability: "datagram-thread",
+        why: reason,
+        remedy: 'run with --allow-ffi on Linux, or use wait: "events"',
+      },
+    );
+  }
+  const { openNodeHost } = await import("./datagram_node.ts");
+  return openNodeHost(reason);
 }

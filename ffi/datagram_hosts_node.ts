@@ -1,0 +1,105 @@
+/**
+ * Address bytes ↔ the text `node:dgram` speaks, remembered, because parsing and formatting cost more than the datagram.
+ *
+ * @module
+ */
+import { networkInterfaces } from "node:os";
+import {
+  ADDRESS_BYTES,
+  AF_INET6,
+  copyAddress,
+  equalHost,
+  parseIpv4,
+  readAddress,
+  type SocketAddress,
+  writeAddress,
+} from "./address.ts";
+
+/** Translations of one socket. */
+export class HostTexts {
+  readonly #bytesOf = new Map<string, DataView<ArrayBuffer>>();
+  readonly #lastHost = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+  #lastText = "";
+
+  /**
+   * Writes the address of a received datagram.
+   *
+   * @param ipv6 The socket is an IPv6 one: IPv4 text becomes a mapped address.
+   */
+  write(text: string, ipv6: boolean, port: number, into: DataView, at: number): void {
+    let bytes = this.#bytesOf.get(text);
+    if (bytes === undefined) {
+      bytes = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+      const [host, zone] = text.split("%") as [string, string?];
+      const mapped = ipv6 && parseIpv4(host) >= 0 ? `::ffff:${host}` : host;
+      const scope = zone === undefined ? 0 : scopeOf(zone);
+      writeAddress(bytes, 0, {
+        family: ipv6 ? "ipv6" : "ipv4",
+        address: mapped,
+        port: 0,
+        ...(scope > 0 ? { scope } : {}),
+      });
+      // A flood of forged senders must not fill the memory.
+      if (this.#bytesOf.size >= REMEMBERED) this.#bytesOf.clear();
+      this.#bytesOf.set(text, bytes);
+    }
+    copyAddress(bytes, 0, into, at);
+    into.setUint16(at + 2, port, false);
+  }
+
+  /**
+   * The text of an address to send to, in the socket's family; empty when it has none there.
+   *
+   * @param ipv6 The socket is an IPv6 one.
+   */
+  read(view: DataView, at: number, ipv6: boolean): string {
+    if (this.#lastText !== "" && equalHost(view, at, this.#lastHost, 0)) return this.#lastText;
+    const { family, address, scope } = readAddress(view, at);
+    if (family === "ipv6" && !ipv6) return "";
+    let text = family === "ipv4" && ipv6 ? `::ffff:${address}` : address;
+    if (scope !== undefined && view.getUint16(at, true) === AF_INET6) text += `%${zoneOf(scope)}`;
+    copyAddress(view, at, this.#lastHost, 0);
+    this.#lastText = text;
+    return text;
+  }
+
+  /** Writes an address of the caller. @throws {TypeError} @throws {RangeError} As {@linkcode writeAddress} does. */
+  check(address: SocketAddress, into: DataView): void {
+    writeAddress(into, 0, address);
+  }
+}
+
+/** Interface index of a zone, which is a name or the index itself; 0 when it is unknown. */
+function scopeOf(zone: string): number {
+  if (/^\d+$/.test(zone)) return Number(zone);
+  for (const { family, scopeid } of interfacesOf(zone)) if (family === "IPv6") return scopeid ?? 0;
+  return 0;
+}
+
+/** Name of an interface index, which is what the runtimes look up; the index itself when it is unknown. */
+function zoneOf(scope: number): string {
+  for (const name of Object.keys(interfaces())) {
+    if (interfacesOf(name).some((one) => one.scopeid === scope)) return name;
+  }
+  return String(scope);
+}
+
+type Interfaces = ReturnType<typeof networkInterfaces>;
+
+function interfacesOf(
+  name: string,
+): { readonly family: string; readonly scopeid?: number | undefined }[] {
+  return interfaces()[name] ?? [];
+}
+
+function interfaces(): Interfaces {
+  try {
+    return networkInterfaces();
+  } catch {
+    // Not permitted: link-local addresses then work only where the runtime takes an index.
+    return {};
+  }
+}
+
+/** Senders whose address text is remembered. */
+const REMEMBERED = 1024;
