@@ -8,7 +8,7 @@
  * @module
  */
 import { Socket } from "node:net";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { CapabilityError } from "../internal/errors.ts";
 import {
   EFD_CLOEXEC,
@@ -32,6 +32,7 @@ import { PollRing } from "./io_uring_linux.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
 import type { PollWorkerData } from "./poll_worker.ts";
 import type { Reactor, Watch } from "./reactor.ts";
+import { openWorker } from "./worker.ts";
 import { EPOLL_EVENT } from "./structs_linux.ts";
 
 /**
@@ -272,7 +273,7 @@ class WorkerReactor extends PipeReactor {
     }
     this.#control(EPOLL_CTL_ADD, this.#stop, EPOLLIN, 0, 0);
     const data: PollWorkerData = { epoll: this.#epoll, pipe: this.pipe, stop: this.#stop };
-    this.#worker = new Worker(new URL("./poll_worker.ts", import.meta.url), { workerData: data });
+    this.#worker = openWorker(new URL("./poll_worker.ts", import.meta.url), data);
     this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
     // The pipe says whether the process stays alive. The thread must not, and a thread inside a system call would hold
     // up the exit of the process: it is asked to leave when the process wants to.
