@@ -7,6 +7,8 @@
  *
  * @module
  */
+import { CapabilityError } from "../internal/errors.ts";
+import type { Driver } from "./datagram.ts";
 
 /** What a driver can do. */
 export interface FileTraits {
@@ -17,9 +19,18 @@ export interface FileTraits {
   readonly vectored: boolean;
   /** Read-ahead advice reaches the kernel. */
   readonly advice: boolean;
+  /** Names that are not UTF-8 can be opened. */
+  readonly rawNames: boolean;
 }
 
-/** How names that are symbolic links are treated: refused, followed while they stay beneath the root, or followed. */
+/**
+ * How symbolic links are treated, as the last component and on the way: refused, followed while they stay beneath the
+ * root, or followed.
+ *
+ * An absolute link counts as leaving, wherever it leads. A driver without the `beneath` trait cannot tell where a link
+ * leads without a race, so `inside` refuses every link there. Magic links (those of `/proc`) are refused unless
+ * followed.
+ */
 export type Symlinks = "deny" | "inside" | "follow";
 
 /** An open regular file. */
@@ -68,7 +79,9 @@ export interface OpenFile {
   close(): void;
 }
 
-/** A new file that is not visible under its name until {@linkcode PendingFile.commit}. */
+/**
+ * A new file that is not visible under its name until {@linkcode PendingFile.commit}. Closing it before that discards it.
+ */
 export interface PendingFile extends OpenFile {
   /** Reserves space. @throws {SystemError} `ENOSPC` when there is none; other refusals are ignored. */
   reserve(length: number): void;
@@ -82,8 +95,12 @@ export interface PendingFile extends OpenFile {
    * @throws {SystemError} Nothing is left behind then.
    */
   commit(options: { readonly replace: boolean; readonly sync: boolean }): void;
-  /** Removes every trace; idempotent, and harmless after a commit. */
-  discard(): void;
+  /**
+   * Removes every trace; idempotent, and harmless after a commit.
+   *
+   * @param options `keep`: what was written stays, under the hidden name it has, for somebody to look at. Default false.
+   */
+  discard(options?: { readonly keep: boolean }): void;
 }
 
 /** A directory beneath which files are opened; held open, so renaming it does not move it away. */
@@ -113,12 +130,50 @@ export interface RootDirectory {
       readonly makeDirectories: boolean;
     },
   ): PendingFile;
-  /** Whether a file of that name is there (of any kind; a link is not followed). */
-  exists(path: string | Uint8Array): boolean;
-  /** Names in a directory beneath the root, for look-ups without regard to case; `""` is the root itself. */
-  list(path: string): readonly string[];
+  /**
+   * Whether a file of that name is there, of any kind: the last component is not followed when it is a link. `symlinks`
+   * is for the way there; default `inside`. False, too, where the way does not lead anywhere or may not be gone.
+   */
+  exists(path: string | Uint8Array, options?: { readonly symlinks: Symlinks }): boolean;
+  /**
+   * Names in a directory beneath the root, for look-ups without regard to case; `""` is the root itself. Names that are
+   * not UTF-8 are left out. Default for `symlinks`: `inside`. @throws {SystemError}
+   */
+  list(path: string, options?: { readonly symlinks: Symlinks }): readonly string[];
+  /**
+   * Last modification of a directory, milliseconds since 1970 with fractions: what {@linkcode list} said holds while it
+   * does not change. Default for `symlinks`: `inside`. @throws {SystemError}
+   */
+  listModifiedMs(path: string, options?: { readonly symlinks: Symlinks }): number;
   /** Bytes an unprivileged writer may still use on its file system. */
   freeBytes(): number;
   /** Idempotent. */
   close(): void;
+}
+
+/** How to open a root. */
+export interface RootOptions {
+  /** Default `auto`. */
+  readonly driver?: Driver;
+}
+
+/**
+ * Opens a directory as a root. May be called on any thread; what it answers stays on that thread.
+ *
+ * @param path An existing directory; links on the way to it are followed.
+ * @throws {SystemError} When it is not there, not a directory, or may not be read.
+ * @throws {CapabilityError} `ffi.no-libc` with `driver: "fast"` when the kernel's driver is not available.
+ */
+export async function openRoot(path: string, options: RootOptions = {}): Promise<RootDirectory> {
+  const driver = options.driver ?? "auto";
+  if (driver !== "portable") {
+    try {
+      const { openLinuxRoot } = await import("./file_linux.ts");
+      return openLinuxRoot(path);
+    } catch (error) {
+      if (driver === "fast" || !(error instanceof CapabilityError)) throw error;
+    }
+  }
+  const { openNodeRoot } = await import("./file_node.ts");
+  return openNodeRoot(path);
 }
