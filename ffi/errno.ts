@@ -55,6 +55,11 @@ export function errnoNumber(name: string): number {
   return BY_NAME.get(name) ?? 0;
 }
 
+/** Every name that is known here, aliases included. */
+export function errnoNames(): readonly string[] {
+  return [...BY_NAME.keys()];
+}
+
 /**
  * The exception for a refused system call.
  *
