@@ -33,6 +33,7 @@ export class RetryTimer {
   srttMs = 0;
   /** Consecutive timeouts without progress. */
   attempts = 0;
+  #backOff = 0;
   #variation = 0;
   #rto: number;
   #fixed: number;
@@ -72,18 +73,24 @@ export class RetryTimer {
   /** How long to wait from now on, milliseconds, back-off included. */
   get intervalMs(): number {
     if (this.#fixed > 0) return this.#fixed;
-    return Math.min(this.#rto * 2 ** this.attempts, this.#maxRto) * this.#spread;
+    return Math.min(this.#rto * 2 ** this.#backOff, this.#maxRto) * this.#spread;
   }
 
-  /** The transfer began, or moved on: forget the timeouts. */
+  /**
+   * The transfer began, or moved on: forget the timeouts. The interval comes down one step only, until a measurement
+   * shows that it was too long: on a line that is slower than the first exchange promised, each window would time out
+   * again (Karn and Partridge).
+   */
   progress(now: number): void {
     this.attempts = 0;
+    if (this.#backOff > 0) this.#backOff--;
     this.#progressAt = now;
   }
 
   /** Takes one unambiguous round-trip time, milliseconds. RFC 6298 §2.2, §2.3. */
   sample(rttMs: number): void {
     const rtt = rttMs > 0.001 ? rttMs : 0.001;
+    this.#backOff = 0;
     if (this.srttMs === 0) {
       this.srttMs = rtt;
       this.#variation = rtt / 2;
@@ -104,6 +111,7 @@ export class RetryTimer {
    */
   timedOut(now: number): boolean {
     this.attempts++;
+    this.#backOff++;
     const idle = now - this.#progressAt;
     // A thousandth of slack: six intervals added up are not exactly six times the interval.
     return idle >= this.#maxIdle * 0.999 ||

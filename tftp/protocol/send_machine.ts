@@ -45,6 +45,8 @@ const MAX_UNVERIFIED_RETRANSMITS = 3;
 const MAX_UNVERIFIED_BYTES = 3 * DEFAULT_BLOCK_BYTES;
 /** Into how many parts a window is cut at most when pacing. */
 const MAX_PARTS = 8;
+/** Windows during which duplicate ACKs are not believed after one that was an echo. */
+const DISTRUST_WINDOWS = 8;
 /** Clean windows until the number of parts is halved. */
 const CALM_WINDOWS = 8;
 
@@ -93,8 +95,10 @@ export class SendMachine {
   /** No block of this window was sent twice: its ACK measures the round trip (Karn). */
   #clean = true;
   #probed = false;
-  /** The last going back was for nothing: believe no duplicate ACK during this window. */
-  #distrust = false;
+  /** A duplicate ACK made us go back to the start of this window already. */
+  #wentBack = false;
+  /** Windows during which no duplicate ACK is believed, because the last one was an echo. */
+  #distrust = 0;
   /** W = 1: the repair of this retransmission period was spent. */
   #repaired = false;
   #openedAt = 0;
@@ -212,7 +216,9 @@ export class SendMachine {
     // The answer to what was sent again cannot be here before half a round trip: the window had arrived, and the
     // duplicate ACK that made us go back was an echo. Going back for each echo would double every window from here on
     // (the Sorcerer's Apprentice, RFC 1123 §4.2.3.1).
-    this.#distrust = this.#wentBackAt >= this.#passAt && now - this.#wentBackAt < half;
+    if (this.#wentBackAt >= this.#passAt && now - this.#wentBackAt < half) {
+      this.#distrust = DISTRUST_WINDOWS;
+    } else if (this.#distrust > 0) this.#distrust--;
     this.#retry.progress(now);
     this.#base = index + 1;
     if (index === this.#last) {
@@ -221,6 +227,7 @@ export class SendMachine {
     }
     if (this.#pacing) this.#adjustParts(whole && this.#clean);
     this.#repaired = false;
+    this.#wentBack = false;
     this.#probed = false;
     // Either the whole window arrived, or the receiver has begun a new one behind what it acknowledges: both times a
     // full window starts here. RFC 7440 §4.
@@ -362,7 +369,7 @@ export class SendMachine {
       return;
     }
     const srtt = this.#retry.srttMs;
-    if (this.#parts > 1) {
+    if (this.#parts > 1 && srtt > 0) {
       const part = Math.ceil(this.#windowSize / this.#parts);
       if (count > part) {
         count = part;
@@ -422,8 +429,10 @@ export class SendMachine {
     // The first block of the window is missing. What comes sooner than a round trip after the window left speaks of
     // an earlier one; the quarter is for a round trip that got shorter.
     const age = srtt > 0 ? 0.75 * srtt : this.#retry.intervalMs / 4;
-    if (this.#distrust || now - this.#passAt < age) return;
+    if (this.#distrust > 0 || this.#wentBack || now - this.#passAt < age) return;
+    // Once for a window, and not for each of the ACKs that a burst of late blocks sets free.
     if (now - this.#wentBackAt < (srtt > 5 ? srtt : 5)) return;
+    this.#wentBack = true;
     this.#wentBackAt = now;
     this.#lossy = true;
     this.#pass(now, actions);
@@ -448,6 +457,7 @@ export class SendMachine {
       return;
     }
     this.#repaired = false;
+    this.#wentBack = false;
     this.#lossy = true;
     this.#pass(now, actions);
   }
