@@ -1,5 +1,5 @@
 import { deepEqual, ok } from "node:assert/strict";
-import { sumOf, testArguments } from "./test.ts";
+import { sumOf, testArguments } from "./run_tests.ts";
 
 const REPORT = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="deno test" tests="5" failures="1" errors="0" time="0.013">
