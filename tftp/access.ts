@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { parseIpv4, parseIpv6 } from "../ffi/address.ts";
+import { parseIpv4, parseIpv6 } from "../ffi/mod.ts";
 import { compileGlobs } from "./glob.ts";
 
 /** The direction of a transfer, as a rule names it: `get` is a read request, `put` a write request. */
