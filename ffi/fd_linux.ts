@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { F_GETFD } from "./constants_linux.ts";
+import { F_GETFD, F_SETFL, O_CLOEXEC, O_NONBLOCK } from "./constants_linux.ts";
+import { systemError } from "./errno.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
 
 /** A descriptor with one owner. */
@@ -63,4 +64,19 @@ export function countDescriptors(limit = 4096): number {
   let count = 0;
   for (let fd = 0; fd < limit; fd++) if (fcntl(fd, F_GETFD, 0) >= 0) count++;
   return count;
+}
+
+/**
+ * Opens a pipe. Its reading end does not block, so that the runtime's event loop can have it.
+ *
+ * @throws {SystemError} When the process has no descriptors left.
+ */
+export function openPipe(library: Libc): readonly [readEnd: number, writeEnd: number] {
+  const ends = new Int32Array(new ArrayBuffer(8));
+  if (library.pipe2(ends, O_CLOEXEC) < 0) {
+    throw systemError("pipe2", library.errno(), "watch descriptors");
+  }
+  // Only this end: the worker's writes may wait, because a notice it could not write would be lost.
+  library.fcntl(ends[0]!, F_SETFL, O_NONBLOCK);
+  return [ends[0]!, ends[1]!];
 }

@@ -19,14 +19,43 @@ import {
   IOSQE_IO_HARDLINK,
   MAP_POPULATE,
   MAP_SHARED,
+  POLLOUT,
   PROT_READ,
   PROT_WRITE,
   SYS_io_uring_enter,
   SYS_io_uring_setup,
 } from "./constants_linux.ts";
 import { EAGAIN, EBUSY, EINTR, systemError } from "./errno.ts";
+import { openPipe } from "./fd_linux.ts";
 import type { Libc } from "./libc_linux.ts";
 import { IO_URING_CQE, IO_URING_PARAMS, IO_URING_SQE } from "./structs_linux.ts";
+
+/** An io_uring that was seen to do what the reactor needs, or one sentence saying why there is none. */
+export function openRing(library: Libc): PollRing | string {
+  if (!library.pointers) {
+    return "io_uring needs mapped memory, which needs the ffi permission without a path";
+  }
+  let ring: PollRing;
+  try {
+    ring = new PollRing(library, RING_ENTRIES);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  // Probe by doing: the end of an empty pipe can be written at once, so the byte must be there when submit returns.
+  const [readEnd, writeEnd] = openPipe(library);
+  let works = false;
+  try {
+    ring.poll(writeEnd, POLLOUT, writeEnd, 0, 1);
+    ring.submit();
+    works = library.read(readEnd, new Uint8Array(8), 8n) === 1;
+    ring.reap(() => {});
+  } finally {
+    library.close(readEnd);
+    library.close(writeEnd);
+    if (!works) ring.close();
+  }
+  return works ? ring : "this kernel's io_uring cannot chain a write behind a poll";
+}
 
 /** A submission and a completion ring, and the memory the kernel shares with them. */
 export class PollRing {
@@ -249,3 +278,5 @@ export class PollRing {
 }
 
 const MAP_FAILED = 0xffffffffffffffffn;
+/** Submissions that callbacks can queue before one call takes them all; completions have eight times the room. */
+const RING_ENTRIES = 256;

@@ -4,7 +4,8 @@ import { O_CLOEXEC, O_NONBLOCK } from "./constants_linux.ts";
 import { SystemError } from "../internal/errors.ts";
 import { countDescriptors } from "./fd_linux.ts";
 import type { Reactor } from "./reactor.ts";
-import { openReactor, openRing } from "./reactor_linux.ts";
+import { openRing } from "./io_uring_linux.ts";
+import { openReactor } from "./reactor_linux.ts";
 import { ThreadLoop } from "./thread_loop_linux.ts";
 
 interface Subject {

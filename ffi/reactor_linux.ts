@@ -21,14 +21,12 @@ import {
   EPOLLOUT,
   F_DUPFD_CLOEXEC,
   F_GETFD,
-  F_SETFL,
-  O_CLOEXEC,
-  O_NONBLOCK,
   POLLIN,
   POLLOUT,
 } from "./constants_linux.ts";
 import { EEXIST, systemError } from "./errno.ts";
-import { PollRing } from "./io_uring_linux.ts";
+import { openPipe } from "./fd_linux.ts";
+import { openRing, type PollRing } from "./io_uring_linux.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
 import type { PollWorkerData } from "./poll_worker.ts";
 import type { Reactor, Watch } from "./reactor.ts";
@@ -60,33 +58,6 @@ export async function openReactor(kind: "auto" | "uring" | "worker" = "auto"): P
   const reactor = new WorkerReactor(library);
   await reactor.started();
   return reactor;
-}
-
-/** An io_uring that was seen to do what the reactor needs, or one sentence saying why there is none. */
-export function openRing(library: Libc): PollRing | string {
-  if (!library.pointers) {
-    return "io_uring needs mapped memory, which needs the ffi permission without a path";
-  }
-  let ring: PollRing;
-  try {
-    ring = new PollRing(library, RING_ENTRIES);
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-  // Probe by doing: the end of an empty pipe can be written at once, so the byte must be there when submit returns.
-  const [readEnd, writeEnd] = openPipe(library);
-  let works = false;
-  try {
-    ring.poll(writeEnd, POLLOUT, writeEnd, 0, 1);
-    ring.submit();
-    works = library.read(readEnd, new Uint8Array(8), 8n) === 1;
-    ring.reap(() => {});
-  } finally {
-    library.close(readEnd);
-    library.close(writeEnd);
-    if (!works) ring.close();
-  }
-  return works ? ring : "this kernel's io_uring cannot chain a write behind a poll";
 }
 
 /** What both mechanisms share: slots, and the pipe in the event loop. */
@@ -378,25 +349,12 @@ class WorkerReactor extends PipeReactor {
   }
 }
 
-/** A pipe: its reading end does not block, so that the event loop can have it. */
-function openPipe(library: Libc): readonly [readEnd: number, writeEnd: number] {
-  const ends = new Int32Array(new ArrayBuffer(8));
-  if (library.pipe2(ends, O_CLOEXEC) < 0) {
-    throw systemError("pipe2", library.errno(), "watch descriptors");
-  }
-  // Only this end: the worker's writes may wait, because a notice it could not write would be lost.
-  library.fcntl(ends[0]!, F_SETFL, O_NONBLOCK);
-  return [ends[0]!, ends[1]!];
-}
-
 function word(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24) >>> 0;
 }
 
 let generations = 0;
 
-/** Submissions that callbacks can queue before one call takes them all; completions have eight times the room. */
-const RING_ENTRIES = 256;
 /** How long the thread may take to leave before it is terminated. */
 const STOP_MS = 200;
 const ONE: BigUint64Array<ArrayBuffer> = new BigUint64Array([1n]);

@@ -1,0 +1,175 @@
+/**
+ * Socket options by name.
+ *
+ * @module
+ */
+import {
+  IP_FREEBIND,
+  IP_MTU,
+  IP_MTU_DISCOVER,
+  IP_PKTINFO,
+  IP_RECVERR,
+  IP_TOS,
+  IP_TTL,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_MTU,
+  IPV6_MTU_DISCOVER,
+  IPV6_RECVERR,
+  IPV6_RECVPKTINFO,
+  IPV6_TCLASS,
+  IPV6_UNICAST_HOPS,
+  IPV6_V6ONLY,
+  SO_BROADCAST,
+  SO_BUSY_POLL,
+  SO_DOMAIN,
+  SO_ERROR,
+  SO_PRIORITY,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_REUSEADDR,
+  SO_REUSEPORT,
+  SO_RXQ_OVFL,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+  SO_TYPE,
+  SO_ZEROCOPY,
+  SOL_SOCKET,
+  SOL_UDP,
+  UDP_GRO,
+  UDP_SEGMENT,
+} from "./constants_linux.ts";
+import { systemError } from "./errno.ts";
+import type { Libc } from "./libc_linux.ts";
+
+/** Options whose value is one `int`. */
+export type SocketOption =
+  | "broadcast"
+  | "busyPoll"
+  | "coalesce"
+  | "domain"
+  | "dropCounter"
+  | "error"
+  | "errorQueue4"
+  | "errorQueue6"
+  | "freeBind"
+  | "hopLimit4"
+  | "hopLimit6"
+  | "mtu4"
+  | "mtu6"
+  | "mtuDiscover4"
+  | "mtuDiscover6"
+  | "only6"
+  | "packetInfo4"
+  | "packetInfo6"
+  | "priority"
+  | "receiveBuffer"
+  | "receiveBufferForce"
+  | "reuseAddress"
+  | "reusePort"
+  | "segmentBytes"
+  | "sendBuffer"
+  | "sendBufferForce"
+  | "trafficClass4"
+  | "trafficClass6"
+  | "type"
+  | "zeroCopy";
+
+/** The options of one socket. Holds no descriptor: the socket belongs to whoever opened it. */
+export class SocketOptions {
+  readonly #library: Libc;
+  readonly #fd: number;
+  readonly #value = new Int32Array(1);
+  readonly #length = new Uint32Array(1);
+
+  /** @param fd An open socket. */
+  constructor(library: Libc, fd: number) {
+    this.#library = library;
+    this.#fd = fd;
+  }
+
+  /** Sets an option. @returns 0, or the error number of the refusal. */
+  trySet(option: SocketOption, value: number | boolean): number {
+    const [level, name] = OPTIONS[option];
+    this.#value[0] = Number(value);
+    const result = this.#library.setsockopt(this.#fd, level, name, this.#value, 4);
+    return result < 0 ? this.#library.errno() : 0;
+  }
+
+  /** Sets an option. @throws {SystemError} When the kernel refuses. */
+  set(option: SocketOption, value: number | boolean): void {
+    const errno = this.trySet(option, value);
+    if (errno !== 0) {
+      throw systemError("setsockopt", errno, `set socket option "${option}" to ${value}`);
+    }
+  }
+
+  /** What is in force. @throws {SystemError} When the kernel does not tell. */
+  get(option: SocketOption): number {
+    const [level, name] = OPTIONS[option];
+    this.#length[0] = 4;
+    const result = this.#library.getsockopt(this.#fd, level, name, this.#value, this.#length);
+    if (result < 0) {
+      throw systemError("getsockopt", this.#library.errno(), `read socket option "${option}"`);
+    }
+    return this.#value[0]!;
+  }
+
+  /**
+   * Makes the receive buffer at least as large as wanted, past the system's bound where this process may.
+   *
+   * @param bytes 0 leaves it as it is.
+   * @returns What is in force. The kernel counts its own bookkeeping in and therefore doubles what it is asked for.
+   */
+  receiveBuffer(bytes: number): number {
+    return this.#buffer("receiveBuffer", "receiveBufferForce", bytes);
+  }
+
+  /** The same for the send buffer; see {@linkcode SocketOptions.receiveBuffer}. */
+  sendBuffer(bytes: number): number {
+    return this.#buffer("sendBuffer", "sendBufferForce", bytes);
+  }
+
+  #buffer(
+    option: "receiveBuffer" | "sendBuffer",
+    force: "receiveBufferForce" | "sendBufferForce",
+    bytes: number,
+  ): number {
+    // The forced form needs CAP_NET_ADMIN; the other one silently gives what net.core.{r,w}mem_max allows.
+    if (bytes > 0 && this.trySet(force, bytes) !== 0) this.set(option, bytes);
+    return this.get(option);
+  }
+}
+
+const OPTIONS: Readonly<Record<SocketOption, readonly [level: number, name: number]>> = {
+  broadcast: [SOL_SOCKET, SO_BROADCAST],
+  busyPoll: [SOL_SOCKET, SO_BUSY_POLL],
+  coalesce: [SOL_UDP, UDP_GRO],
+  domain: [SOL_SOCKET, SO_DOMAIN],
+  dropCounter: [SOL_SOCKET, SO_RXQ_OVFL],
+  error: [SOL_SOCKET, SO_ERROR],
+  errorQueue4: [IPPROTO_IP, IP_RECVERR],
+  errorQueue6: [IPPROTO_IPV6, IPV6_RECVERR],
+  freeBind: [IPPROTO_IP, IP_FREEBIND],
+  hopLimit4: [IPPROTO_IP, IP_TTL],
+  hopLimit6: [IPPROTO_IPV6, IPV6_UNICAST_HOPS],
+  mtu4: [IPPROTO_IP, IP_MTU],
+  mtu6: [IPPROTO_IPV6, IPV6_MTU],
+  mtuDiscover4: [IPPROTO_IP, IP_MTU_DISCOVER],
+  mtuDiscover6: [IPPROTO_IPV6, IPV6_MTU_DISCOVER],
+  only6: [IPPROTO_IPV6, IPV6_V6ONLY],
+  packetInfo4: [IPPROTO_IP, IP_PKTINFO],
+  packetInfo6: [IPPROTO_IPV6, IPV6_RECVPKTINFO],
+  priority: [SOL_SOCKET, SO_PRIORITY],
+  receiveBuffer: [SOL_SOCKET, SO_RCVBUF],
+  receiveBufferForce: [SOL_SOCKET, SO_RCVBUFFORCE],
+  reuseAddress: [SOL_SOCKET, SO_REUSEADDR],
+  reusePort: [SOL_SOCKET, SO_REUSEPORT],
+  segmentBytes: [SOL_UDP, UDP_SEGMENT],
+  sendBuffer: [SOL_SOCKET, SO_SNDBUF],
+  sendBufferForce: [SOL_SOCKET, SO_SNDBUFFORCE],
+  trafficClass4: [IPPROTO_IP, IP_TOS],
+  trafficClass6: [IPPROTO_IPV6, IPV6_TCLASS],
+  type: [SOL_SOCKET, SO_TYPE],
+  zeroCopy: [SOL_SOCKET, SO_ZEROCOPY],
+};
