@@ -169,6 +169,13 @@ export interface DatagramHost extends AsyncDisposable {
   /** Makes a batch whose memory this driver's sockets can use; it may be shared by all of them. */
   createBatch(capacity: number, slotBytes: number): DatagramBatch;
   /**
+   * The largest IP packet the path to a peer takes, bytes, as far as the kernel knows now; `undefined` where it cannot
+   * be asked or there is no way there. Sends nothing.
+   *
+   * @param view Holds the peer's address at `start`, format of `address.ts`.
+   */
+  pathMtu(view: DataView, start: number): number | undefined;
+  /**
    * Only with `wait: "thread"`: sleeps in the kernel until a watched socket is ready, {@linkcode wake} was called, or
    * `maxWaitMs` have passed, then runs the callbacks that are due. Blocks the thread.
    *

@@ -29,6 +29,7 @@ import { LinuxDatagramSocket, SO_MEMINFO, type SocketContext } from "./datagram_
 import { systemError } from "./errno.ts";
 import { ErrorQueueReader } from "./error_queue_linux.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
+import { readPathMtu } from "./path_mtu_linux.ts";
 import type { Reactor } from "./reactor.ts";
 import { openReactor } from "./reactor_linux.ts";
 import { ThreadLoop } from "./thread_loop_linux.ts";
@@ -93,6 +94,10 @@ class LinuxDatagramHost implements DatagramHost {
 
   createBatch(capacity: number, slotBytes: number): DatagramBatch {
     return new LinuxDatagramBatch(this.#context.library, capacity, slotBytes);
+  }
+
+  pathMtu(view: DataView, start: number): number | undefined {
+    return readPathMtu(this.#context.library, view, start);
   }
 
   turn(maxWaitMs: number): number {

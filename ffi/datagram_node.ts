@@ -69,6 +69,10 @@ class NodeDatagramHost implements DatagramHost {
     return new DatagramBatch(capacity, slotBytes);
   }
 
+  pathMtu(): undefined {
+    return undefined;
+  }
+
   turn(): number {
     throw new TypeError('Cannot take a turn: the host was not opened with wait "thread"');
   }
@@ -123,14 +127,15 @@ class NodeDatagramSocket implements DatagramSocket {
       port: bound.port,
       ...(scope === undefined ? {} : { scope }),
     });
-    // Linux keeps twice what it is asked for, for its own bookkeeping, and reports the double.
-    const unit = platform === "linux" ? 2 : 1;
-    this.receiveBufferBytes = sized(() => {
-      if (options.receiveBufferBytes) socket.setRecvBufferSize(options.receiveBufferBytes);
-    }, () => socket.getRecvBufferSize() / unit);
-    this.sendBufferBytes = sized(() => {
-      if (options.sendBufferBytes) socket.setSendBufferSize(options.sendBufferBytes);
-    }, () => socket.getSendBufferSize() / unit);
+    const { receiveBufferBytes = 0, sendBufferBytes = 0 } = options;
+    this.receiveBufferBytes = bufferSize(
+      receiveBufferBytes > 0 ? () => socket.setRecvBufferSize(receiveBufferBytes) : undefined,
+      () => socket.getRecvBufferSize(),
+    );
+    this.sendBufferBytes = bufferSize(
+      sendBufferBytes > 0 ? () => socket.setSendBufferSize(sendBufferBytes) : undefined,
+      () => socket.getSendBufferSize(),
+    );
     this.#outbox = new Outbox(socket);
     socket.on("message", (payload, sender) => this.#arrived(payload, sender));
     socket.on("error", (error) => this.#failed(error));
@@ -313,18 +318,17 @@ function bindSocket(options: DatagramOptions): Promise<Socket> {
   });
 }
 
-/** Sets a size if it was asked for and reads it back; a runtime that cannot says 0. */
-function sized(set: () => void, get: () => number): number {
+/** Sets a size if it was asked for and reads it back; 0 where that is not possible. */
+function bufferSize(set: (() => void) | undefined, get: () => number): number {
+  // Deno 2.9 does not tell the kernel: it allocates this many bytes for each datagram it receives.
+  if ("Deno" in globalThis) return 0;
   try {
-    set();
+    set?.();
   } catch {
     // Refused: the reading tells what is in force.
   }
-  try {
-    return get();
-  } catch {
-    return 0;
-  }
+  // Linux keeps twice what it is asked for, for its own bookkeeping, and reports the double.
+  return get() / (platform === "linux" ? 2 : 1);
 }
 
 /** Datagrams and bytes that may wait to be received; what comes on top is dropped, newest first, and counted. */

@@ -1,0 +1,86 @@
+/**
+ * The kernel boundary: sockets, files and threads with two drivers each, one through the C library, one portable, that
+ * behave alike.
+ *
+ * The kernel drivers need Deno on Linux and `--allow-ffi`; without either everything works through the portable ones,
+ * slower. Nothing here asks for a permission, and importing opens nothing. `docs/kernel.md` says what each fast path
+ * costs and gains.
+ *
+ * @example
+ * ```ts
+ * import { openDatagramHost, readAddress } from "@fastwire/net/ffi";
+ * import { equal } from "node:assert/strict";
+ *
+ * await using host = await openDatagramHost();
+ * const socket = await host.open({ bind: { family: "ipv4", address: "127.0.0.1", port: 0 } });
+ * equal(socket.local.address, "127.0.0.1");
+ * ```
+ *
+ * @module
+ */
+export {
+  ADDRESS_BYTES,
+  addressLength,
+  copyAddress,
+  equalAddress,
+  equalHost,
+  formatAddress,
+  hashAddress,
+  parseIpv4,
+  parseIpv6,
+  readAddress,
+  type SocketAddress,
+  unmapAddress,
+  writeAddress,
+} from "./address.ts";
+export { fromRuntimeError } from "./errno.ts";
+export { literalAddress, resolveHost, splitHost } from "./resolve.ts";
+export {
+  type Capabilities,
+  capabilities,
+  type Capability,
+  type CapabilityReason,
+  type DriverChoice,
+  type Feature,
+  resolveDriver,
+} from "./capabilities.ts";
+export {
+  DatagramBatch,
+  type DatagramCounters,
+  type DatagramError,
+  type DatagramHost,
+  type DatagramHostOptions,
+  type DatagramOptions,
+  type DatagramSocket,
+  type DatagramTraits,
+  type Driver,
+  openDatagramHost,
+} from "./datagram.ts";
+export {
+  type FileTraits,
+  type OpenFile,
+  openRoot,
+  type PendingFile,
+  type RootDirectory,
+  type RootOptions,
+  type Symlinks,
+} from "./file.ts";
+export type { Reactor, Watch } from "./reactor.ts";
+export {
+  startThread,
+  type Thread,
+  type ThreadOptions,
+  type ThreadPort,
+  threadPort,
+} from "./worker.ts";
+export {
+  AuthError,
+  CapabilityError,
+  DeadlineError,
+  FastwireError,
+  type FastwireErrorOptions,
+  LimitError,
+  PeerError,
+  ProtocolError,
+  SystemError,
+} from "../internal/errors.ts";

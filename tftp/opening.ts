@@ -1,0 +1,561 @@
+/**
+ * From a request to a running transfer: name, rules, content, options, socket, machine. Everything that happens once per
+ * transfer; the plain case, a file of the root, takes no detour through a promise.
+ *
+ * @module
+ */
+import { type DatagramSocket, readAddress, type SocketAddress } from "../ffi/mod.ts";
+import type { AccessOverrides, AccessRules } from "./access.ts";
+import { type BlockSource, FileBlocks, NetasciiBlocks } from "./blocks.ts";
+import { Counter } from "./counters.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { Handlers, ReadAnswer, RequestInfo, WriteAnswer } from "./handlers.ts";
+import { Link } from "./link.ts";
+import { resolveName } from "./path_policy.ts";
+import {
+  encodeOptionsAck,
+  ERROR_ACCESS_VIOLATION,
+  ERROR_DISK_FULL,
+  ERROR_NOT_DEFINED,
+  ERROR_NOT_FOUND,
+  negotiate,
+  type Negotiated,
+  netasciiLength,
+  ReceiveMachine,
+  SendMachine,
+} from "./protocol/mod.ts";
+import { ReceivingTransfer } from "./receiving.ts";
+import { RttCache } from "./rtt_cache.ts";
+import { RateGate } from "./rate_gate.ts";
+import { SendingTransfer } from "./sending.ts";
+import { isLoopback, type ServerLoop } from "./server_loop.ts";
+import type { Session } from "./session.ts";
+import { FunctionSink, StoreSink } from "./sinks.ts";
+import { type FileStore, type ReadSource, refusalOf, TftpRefusal } from "./store.ts";
+import { MemorySource } from "./store_memory.ts";
+import { StreamBlocks } from "./stream_blocks.ts";
+
+/** Netascii content up to this size is translated at once, so that its size on the wire can be told. */
+const TRANSLATE_AT_ONCE_BYTES = 1_048_576;
+/** Longest options acknowledgement. */
+const OPENING_BYTES = 1500;
+
+/** Content and its owner, ready to be cut into blocks. */
+type Content =
+  | { readonly kind: "source"; readonly source: ReadSource }
+  | {
+    readonly kind: "stream";
+    readonly stream: AsyncIterable<Uint8Array>;
+    readonly size: number | undefined;
+  };
+
+/** See the module. */
+export class Opening {
+  readonly #loop: ServerLoop;
+  readonly #endpoint: Endpoint;
+  readonly #store: FileStore;
+  readonly #handlers: Handlers;
+  readonly #rtt = new RttCache();
+  readonly #rates: RateGate;
+  #nextPort = 0;
+
+  constructor(loop: ServerLoop, store: FileStore, handlers: Handlers) {
+    this.#loop = loop;
+    this.#endpoint = loop.endpoint;
+    this.#store = store;
+    this.#handlers = handlers;
+    this.#rates = new RateGate(loop.settings.limits.maxRateBps, loop.settings.limits.clientRateBps);
+  }
+
+  /** Closes the store. */
+  async close(): Promise<void> {
+    await this.#store.close();
+  }
+
+  /** Opens what `session` asks for and starts its transfer, now or when a handler, store or socket has answered. */
+  open(
+    session: Session,
+    listener: DatagramSocket,
+    local: DataView<ArrayBuffer> | undefined,
+    rules: AccessRules,
+    now: number,
+  ): void {
+    const refuse = (error: unknown): void => {
+      const refusal = refusalOf(error);
+      this.#loop.refuse(session, listener, local, refusal.tftpCode, refusal.message);
+    };
+    try {
+      const { request } = session;
+      const quirks = {
+        trimGarbage: this.#loop.settings.trimGarbage,
+        backslash: this.#loop.settings.backslash,
+        windowsNames: false,
+      };
+      const name = resolveName(request.filename, request.filenameBytes, quirks);
+      if ("refused" in name) {
+        throw new TftpRefusal(ERROR_ACCESS_VIOLATION, "Access violation");
+      }
+      const decision = rules.decide(
+        session.client,
+        request.operation === "read" ? "get" : "put",
+        name.text,
+      );
+      if (!decision.allowed) {
+        const hide = request.operation === "read" && this.#loop.settings.hideExistence;
+        throw hide
+          ? new TftpRefusal(ERROR_NOT_FOUND, "File not found")
+          : new TftpRefusal(ERROR_ACCESS_VIOLATION, "Access violation");
+      }
+      const plan: Plan = { session, listener, local, overrides: decision.overrides };
+      const handler = request.operation === "read" ? this.#handlers.onRead : this.#handlers.onWrite;
+      if (handler !== undefined) {
+        this.#handled(plan, name.text, refuse);
+        return;
+      }
+      const opened = request.operation === "read"
+        ? this.#read(plan, this.#store.openRead(name), now)
+        : this.#write(plan, this.#store.openWrite(name, this.#announced(session)), now);
+      if (opened !== undefined) opened.catch(refuse);
+    } catch (error) {
+      refuse(error);
+    }
+  }
+
+  /** Asks the program, with a bound on its patience. */
+  #handled(plan: Plan, name: string, refuse: (error: unknown) => void): void {
+    const { session } = plan;
+    const info: RequestInfo = Object.freeze({
+      operation: session.request.operation,
+      filename: name,
+      mode: session.request.mode === "netascii" ? "netascii" : "octet",
+      options: Object.freeze(Object.fromEntries(session.request.options)),
+      remote: session.remote,
+      local: plan.local === undefined ? undefined : readAddress(plan.local, 0),
+      signal: session.opening.signal,
+    });
+    let settled = false;
+    const settle = (finish: () => void): void => {
+      if (settled) return;
+      settled = true;
+      this.#endpoint.deadlines.remove(session);
+      session.deadline = Infinity;
+      finish();
+    };
+    session.deadline = this.#endpoint.clock.now() + this.#loop.settings.handlerTimeoutMs;
+    session.onTimeout = () =>
+      settle(() => {
+        session.opening.abort();
+        refuse(new TftpRefusal(ERROR_NOT_DEFINED, "handler timed out"));
+      });
+    this.#loop.schedule(session);
+    const answered = session.request.operation === "read"
+      ? Promise.resolve().then(() => this.#handlers.onRead!(info)).then((answer) => () =>
+        this.#readAnswer(plan, name, answer)
+      )
+      : Promise.resolve().then(() => this.#handlers.onWrite!(info)).then((answer) => () =>
+        this.#writeAnswer(plan, name, answer)
+      );
+    answered.then(
+      (act) =>
+        settle(() => {
+          if (session.closed) return;
+          act().catch(refuse);
+        }),
+      (error) => settle(() => refuse(error)),
+    );
+  }
+
+  async #readAnswer(plan: Plan, name: string, answer: ReadAnswer): Promise<void> {
+    if (answer === undefined || (typeof answer === "object" && "file" in answer)) {
+      const file = this.#named(answer?.file ?? name);
+      await this.#read(plan, this.#store.openRead(file), this.#endpoint.clock.now());
+      return;
+    }
+    if (typeof answer === "string" || answer instanceof Uint8Array) {
+      const bytes = typeof answer === "string"
+        ? new TextEncoder().encode(answer)
+        : new Uint8Array(answer);
+      await this.#read(plan, new MemorySource(bytes), this.#endpoint.clock.now());
+      return;
+    }
+    await this.#send(plan, { kind: "stream", stream: answer.stream, size: answer.size });
+  }
+
+  async #writeAnswer(plan: Plan, name: string, answer: WriteAnswer): Promise<void> {
+    if (typeof answer === "function") {
+      await this.#receive(plan, new FunctionSink(answer));
+      return;
+    }
+    const file = this.#named(answer?.file ?? name);
+    const sink = this.#store.openWrite(file, this.#announced(plan.session));
+    await this.#write(plan, sink, this.#endpoint.clock.now());
+  }
+
+  #named(text: string): Exclude<ReturnType<typeof resolveName>, { refused: unknown }> {
+    const name = resolveName(text, undefined, {
+      trimGarbage: false,
+      backslash: false,
+      windowsNames: false,
+    });
+    if ("refused" in name) throw new TftpRefusal(ERROR_ACCESS_VIOLATION, "Access violation");
+    return name;
+  }
+
+  #read(
+    plan: Plan,
+    opened: ReadSource | Promise<ReadSource>,
+    _now: number,
+  ): void | Promise<void> {
+    if (opened instanceof Promise) {
+      return opened.then((source) => this.#send(plan, { kind: "source", source }));
+    }
+    return this.#send(plan, { kind: "source", source: opened });
+  }
+
+  /** Negotiates and starts a sending transfer. */
+  #send(plan: Plan, content: Content): void | Promise<void> {
+    const { session } = plan;
+    if (session.closed) {
+      dispose(content);
+      return;
+    }
+    const netascii = session.request.mode === "netascii";
+    try {
+      let size: number | undefined;
+      let source: ReadSource | undefined;
+      if (content.kind === "source") {
+        source = netascii ? translated(content.source) : content.source;
+        size = netascii && source === content.source ? undefined : source.sizeBytes;
+      } else if (!netascii) size = content.size;
+      const agreed = this.#negotiate(plan, size);
+      let blocks: BlockSource;
+      if (source === undefined || content.kind === "stream") {
+        const { stream, size } = content as Extract<Content, { kind: "stream" }>;
+        blocks = new StreamBlocks(stream, size, netascii, agreed.blockSize, agreed.windowSize);
+      } else if (netascii && source === content.source) {
+        blocks = new NetasciiBlocks(source, agreed.blockSize, agreed.windowSize);
+      } else blocks = new FileBlocks(source, agreed.blockSize);
+      return this.#linked(
+        plan,
+        false,
+        (link) => this.#startSending(plan, link, agreed, blocks),
+        () => blocks.close(),
+      );
+    } catch (error) {
+      dispose(content);
+      throw error;
+    }
+  }
+
+  #startSending(plan: Plan, link: Link, agreed: Negotiated, blocks: BlockSource): void {
+    const { session } = plan;
+    const loop = this.#loop;
+    const now = this.#endpoint.clock.now();
+    const opening = openingBytes(agreed);
+    const machine = new SendMachine({
+      role: "server",
+      opening: opening.length > 0,
+      blockSize: agreed.blockSize,
+      windowSize: agreed.windowSize,
+      rollover: agreed.rollover,
+      sizeBytes: blocks instanceof FileBlocks ? blocks.sizeBytes : undefined,
+      timeoutMs: agreed.timeoutMs,
+      ...this.#timing(session, now),
+      tailProbe: loop.settings.retry.tailProbe,
+      pacing: loop.settings.retry.pacing,
+    });
+    const transfer = new SendingTransfer(this.#endpoint, link, machine, blocks, opening, {
+      sent: (blocks, bytes) => {
+        loop.counters[Counter.bytesSent]! += bytes;
+        loop.counters[Counter.datagramsSent]! += blocks;
+      },
+      finished: (result) => {
+        if (result.rttMs > 0) this.#rtt.put(session.client, result.rttMs, now);
+        loop.ended(session, result);
+      },
+      released: () => {
+        loop.retire(link.socket);
+        loop.release(session);
+      },
+    }, this.#rates.of(session.client));
+    session.sending = transfer;
+    this.#begin(session, link, agreed);
+    transfer.start(now);
+    if (blocks instanceof StreamBlocks) {
+      blocks.start({
+        supplied: () => {
+          transfer.supplied(this.#endpoint.clock.now());
+          this.#endpoint.onDeadline();
+        },
+        failed: (error) => {
+          const refusal = refusalOf(error);
+          transfer.abort(refusal.tftpCode, refusal.message, this.#endpoint.clock.now());
+        },
+      });
+    }
+    this.#endpoint.onDeadline();
+  }
+
+  #write(
+    plan: Plan,
+    opened: StoreWrite | Promise<StoreWrite>,
+    _now: number,
+  ): void | Promise<void> {
+    const start = (sink: StoreWrite): void | Promise<void> =>
+      this.#receive(
+        plan,
+        new StoreSink(sink, {
+          announced: this.#announced(plan.session),
+          rejectMismatch: this.#loop.settings.write.rejectSizeMismatch,
+          netascii: plan.session.request.mode === "netascii",
+        }),
+      );
+    return opened instanceof Promise ? opened.then(start) : start(opened);
+  }
+
+  /** Negotiates and starts a receiving transfer. */
+  #receive(plan: Plan, sink: StoreSink | FunctionSink): void | Promise<void> {
+    const { session } = plan;
+    if (session.closed) {
+      sink.discard();
+      return;
+    }
+    try {
+      const announced = this.#announced(session);
+      const limit = this.#loop.settings.write.maxFileBytes;
+      if (
+        sink instanceof FunctionSink && limit > 0 && announced !== undefined && announced > limit
+      ) {
+        throw new TftpRefusal(ERROR_DISK_FULL, "File too large");
+      }
+      const agreed = this.#negotiate(plan, announced);
+      return this.#linked(
+        plan,
+        true,
+        (link) => this.#startReceiving(plan, link, agreed, sink),
+        () => sink.discard(),
+      );
+    } catch (error) {
+      sink.discard();
+      throw error;
+    }
+  }
+
+  #startReceiving(
+    plan: Plan,
+    link: Link,
+    agreed: Negotiated,
+    sink: StoreSink | FunctionSink,
+  ): void {
+    const { session } = plan;
+    const loop = this.#loop;
+    const now = this.#endpoint.clock.now();
+    const opening = openingBytes(agreed);
+    const machine = new ReceiveMachine({
+      role: "server",
+      opening: opening.length > 0,
+      blockSize: agreed.blockSize,
+      windowSize: agreed.windowSize,
+      rollover: agreed.rollover,
+      reorder: true,
+      timeoutMs: agreed.timeoutMs,
+      ...this.#timing(session, now),
+    });
+    session.receiving = new ReceivingTransfer(this.#endpoint, link, machine, sink, opening, {
+      received: (bytes) => {
+        loop.counters[Counter.bytesReceived]! += bytes;
+      },
+      refusal: (error) => {
+        const refusal = refusalOf(error);
+        return { code: refusal.tftpCode, message: refusal.message };
+      },
+      finished: (result) => {
+        if (result.rttMs > 0) this.#rtt.put(session.client, result.rttMs, now);
+        loop.ended(session, result);
+      },
+      released: () => {
+        loop.retire(link.socket);
+        loop.release(session);
+      },
+    });
+    this.#begin(session, link, agreed);
+    session.receiving.start(now);
+    this.#endpoint.onDeadline();
+  }
+
+  #begin(session: Session, link: Link, agreed: Negotiated): void {
+    session.blockSize = agreed.blockSize;
+    session.windowSize = agreed.windowSize;
+    this.#loop.counters[Counter.transfersStarted]!++;
+    if (!this.#loop.settings.singlePort) this.#loop.watchSession(session, link.socket);
+  }
+
+  /** Gives the transfer its socket: the listening one, or one of its own on the address that was asked. */
+  #linked(
+    plan: Plan,
+    receives: boolean,
+    use: (link: Link) => void,
+    abandon: () => void,
+  ): void | Promise<void> {
+    const { session, listener, local } = plan;
+    const { settings } = this.#loop;
+    const anyPort = !settings.sourcePortCheck;
+    if (settings.singlePort) {
+      use(new Link(this.#endpoint, listener, session.key, 0, local, false, { anyPort }));
+      return;
+    }
+    const started = (socket: DatagramSocket): void => {
+      if (session.closed) {
+        abandon();
+        socket.close().catch(() => {});
+        return;
+      }
+      use(new Link(this.#endpoint, socket, session.key, 0, undefined, true, { anyPort }));
+    };
+    try {
+      const opened = this.#openSocket(plan, receives);
+      if (!(opened instanceof Promise)) {
+        started(opened);
+        return;
+      }
+      return opened.then(started, (error) => {
+        abandon();
+        throw error;
+      });
+    } catch (error) {
+      abandon();
+      throw error;
+    }
+  }
+
+  #openSocket(plan: Plan, receives: boolean): DatagramSocket | Promise<DatagramSocket> {
+    const { settings } = this.#loop;
+    const bound = plan.local === undefined ? plan.listener.local : readAddress(plan.local, 0);
+    const options = {
+      // A mapped address is served on an IPv6 socket, as it was asked.
+      dualStack: bound.family === "ipv6",
+      coalesce: receives,
+      receiveBufferBytes: receives ? settings.receiveBufferBytes : 0,
+      sendBufferBytes: receives ? 0 : settings.sendBufferBytes,
+    };
+    const at = (port: number): SocketAddress => ({ ...bound, port });
+    const { portRangeFirst: first, portRangeLast: last } = settings;
+    if (first === 0) return this.#endpoint.host.open({ ...options, bind: at(0) });
+    return this.#openInRange(
+      first,
+      last,
+      (port) => this.#endpoint.host.open({ ...options, bind: at(port) }),
+    );
+  }
+
+  #openInRange(
+    first: number,
+    last: number,
+    open: (port: number) => DatagramSocket | Promise<DatagramSocket>,
+  ): DatagramSocket | Promise<DatagramSocket> {
+    const count = last - first + 1;
+    const attempt = (tries: number): DatagramSocket | Promise<DatagramSocket> => {
+      for (let left = tries; left > 0; left--) {
+        const port = first + this.#nextPort++ % count;
+        try {
+          const opened = open(port);
+          if (!(opened instanceof Promise)) return opened;
+          return opened.catch((error) => left > 1 ? attempt(left - 1) : Promise.reject(error));
+        } catch (error) {
+          if (left === 1) throw error;
+        }
+      }
+      throw new TftpRefusal(ERROR_NOT_DEFINED, "server busy");
+    };
+    return attempt(count);
+  }
+
+  #negotiate(plan: Plan, sizeBytes: number | undefined): Negotiated {
+    const { session, overrides } = plan;
+    const { settings } = this.#loop;
+    const { request } = session;
+    return negotiate(
+      request.options,
+      {
+        maxBlockSize: Math.min(settings.maxBlockSize, overrides.maxBlockSize ?? Infinity),
+        clampToMtu: settings.clampToMtu,
+        maxWindowSize: Math.min(settings.maxWindowSize, overrides.maxWindowSize ?? Infinity),
+        maxWindowBytes: settings.maxWindowBytes,
+        refuseOptions: overrides.refuseOptions ?? settings.refuseOptions,
+      },
+      {
+        operation: request.operation,
+        mode: request.mode === "netascii" ? "netascii" : "octet",
+        sizeBytes,
+        pathMtu: isLoopback(session.remote)
+          ? undefined
+          : this.#endpoint.host.pathMtu(session.key, 0),
+        ipv6: session.remote.family === "ipv6",
+      },
+    );
+  }
+
+  /** The size a write request announces, when it is a number. */
+  #announced(session: Session): number | undefined {
+    if (session.request.operation !== "write") return undefined;
+    const text = session.request.options.find(([name]) => name === "tsize")?.[1];
+    return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  }
+
+  #timing(session: Session, now: number): Timing {
+    const { retry } = this.#loop.settings;
+    const measured = this.#rtt.get(session.client, now);
+    return {
+      initialRtoMs: measured === undefined
+        ? retry.initialTimeoutMs
+        : Math.min(retry.initialTimeoutMs, Math.max(50, 2 * measured)),
+      minRtoMs: retry.minTimeoutMs,
+      maxRtoMs: retry.maxTimeoutMs,
+      maxRetries: retry.maxRetries,
+      maxIdleMs: retry.maxIdleMs,
+      jitter: this.#endpoint.random.float(),
+    };
+  }
+}
+
+/** A request that passed the rules. */
+interface Plan {
+  readonly session: Session;
+  readonly listener: DatagramSocket;
+  readonly local: DataView<ArrayBuffer> | undefined;
+  readonly overrides: AccessOverrides;
+}
+
+interface Timing {
+  readonly initialRtoMs: number;
+  readonly minRtoMs: number;
+  readonly maxRtoMs: number;
+  readonly maxRetries: number;
+  readonly maxIdleMs: number;
+  readonly jitter: number;
+}
+
+type StoreWrite = Exclude<ReturnType<FileStore["openWrite"]>, Promise<unknown>>;
+
+/** The options acknowledgement, or nothing when no option was agreed on. */
+function openingBytes(agreed: Negotiated): Uint8Array {
+  if (agreed.accepted.length === 0) return new Uint8Array(0);
+  const bytes = new Uint8Array(OPENING_BYTES);
+  const end = encodeOptionsAck(bytes, 0, agreed.accepted);
+  return bytes.slice(0, Math.max(0, end));
+}
+
+/** Small content in netascii at once; anything else as it is, to be translated on the way. */
+function translated(source: ReadSource): ReadSource {
+  const size = source.sizeBytes;
+  if (size === undefined || size > TRANSLATE_AT_ONCE_BYTES) return source;
+  const bytes = new Uint8Array(size);
+  const read = size === 0 ? 0 : source.readPieces(bytes, 0, size, size, size, 0);
+  const encoded = MemorySource.netascii(bytes.subarray(0, read), netasciiLength(bytes, 0, read));
+  source.close();
+  return encoded;
+}
+
+function dispose(content: Content): void {
+  if (content.kind === "source") content.source.close();
+}
