@@ -1,0 +1,106 @@
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { countDescriptors } from "./fd_linux.ts";
+import { bindAll } from "./libc_linux.ts";
+import { ThreadLoop } from "./thread_loop_linux.ts";
+
+const library = bindAll();
+const ignore = library === undefined;
+if (ignore) console.warn("the thread's loop is not tested: no C library");
+const ONE = new BigUint64Array([1n]);
+
+function test(name: string, body: (loop: ThreadLoop) => void): void {
+  Deno.test({
+    name,
+    ignore,
+    fn: async () => {
+      const before = countDescriptors();
+      const loop = new ThreadLoop();
+      try {
+        body(loop);
+      } finally {
+        await loop.close();
+      }
+      equal(countDescriptors(), before);
+    },
+  });
+}
+
+test("turn() answers how many callbacks ran", (loop) => {
+  const fds = [0, 1, 2].map(() => library!.eventfd(1, 0));
+  for (const fd of fds) loop.watch(fd, "read", () => {});
+  equal(loop.turn(1000), 3);
+  equal(loop.turn(0), 0, "nobody armed again");
+  for (const fd of fds) library!.close(fd);
+});
+
+test("turn() waits as long as it may, fractions included, and not longer than it must", (loop) => {
+  for (const waitMs of [0, 0.2, 5, 30]) {
+    const start = performance.now();
+    equal(loop.turn(waitMs), 0);
+    const tookMs = performance.now() - start;
+    ok(tookMs >= waitMs, `${tookMs} ms of ${waitMs}`);
+    ok(tookMs < waitMs + 500, `${tookMs} ms of ${waitMs}`);
+  }
+});
+
+test("a wake-up ends the next turn, once", (loop) => {
+  loop.wake();
+  loop.wake();
+  const start = performance.now();
+  equal(loop.turn(Infinity), 0);
+  equal(loop.turn(20), 0);
+  ok(performance.now() - start >= 20, "the second turn slept");
+});
+
+test("the wake descriptor ends a turn like wake() does", (loop) => {
+  equal(library!.write(loop.wakeDescriptor, ONE, 8n), 8);
+  equal(loop.turn(Infinity), 0);
+});
+
+test("a watch that is not armed again does not keep the loop awake", (loop) => {
+  const fd = library!.eventfd(1, 0); // stays readable
+  let calls = 0;
+  const watch = loop.watch(fd, "read", () => calls++);
+  equal(loop.turn(1000), 1);
+  const start = performance.now();
+  loop.turn(20);
+  ok(performance.now() - start >= 20, "slept although the descriptor is readable");
+  equal(calls, 1);
+  watch.arm();
+  equal(loop.turn(1000), 1, "armed again it counts at once");
+  library!.close(fd);
+});
+
+test("more descriptors than fit one wait are all served", (loop) => {
+  const fds = Array.from({ length: 600 }, () => library!.eventfd(1, 0));
+  const seen = new Set<number>();
+  for (const fd of fds) loop.watch(fd, "read", () => seen.add(fd));
+  let total = 0;
+  for (let turns = 0; turns < 10 && total < 600; turns++) total += loop.turn(0);
+  equal(total, 600);
+  equal(seen.size, 600);
+  for (const fd of fds) library!.close(fd);
+});
+
+test("an error in a callback comes out of turn(), and the others are served next", (loop) => {
+  const fds = [library!.eventfd(1, 0), library!.eventfd(1, 0)];
+  const called: number[] = [];
+  fds.forEach((fd, i) =>
+    loop.watch(fd, "read", () => {
+      called.push(i);
+      if (called.length === 1) throw new RangeError("first");
+    })
+  );
+  throws(() => loop.turn(1000), RangeError);
+  equal(loop.turn(1000), 1);
+  deepEqual(called.toSorted(), [0, 1]);
+  for (const fd of fds) library!.close(fd);
+});
+
+test("a callback may close the loop", (loop) => {
+  const fd = library!.eventfd(1, 0);
+  loop.watch(fd, "read", () => loop.close());
+  equal(loop.turn(1000), 1);
+  equal(loop.turn(1000), 0);
+  library!.close(fd);
+});
