@@ -8,10 +8,12 @@
  * @module
  */
 import { CapabilityError } from "../internal/errors.ts";
+import { resolveDriver } from "./capabilities.ts";
 import type { Driver } from "./datagram.ts";
 
 /** What a driver can do. */
 export interface FileTraits {
+  /** The driver's name. */
   readonly driver: "linux" | "node";
   /** Opening beneath a root is one atomic kernel walk (`openat2` RESOLVE_BENEATH): no race with a changing tree. */
   readonly beneath: boolean;
@@ -105,6 +107,7 @@ export interface PendingFile extends OpenFile {
 
 /** A directory beneath which files are opened; held open, so renaming it does not move it away. */
 export interface RootDirectory {
+  /** What its files and paths can do. */
   readonly traits: FileTraits;
   /** Its absolute path when it was opened. */
   readonly path: string;
@@ -162,15 +165,16 @@ export interface RootOptions {
  *
  * @param path An existing directory; links on the way to it are followed.
  * @throws {SystemError} When it is not there, not a directory, or may not be read.
- * @throws {CapabilityError} `ffi.no-libc` with `driver: "fast"` when the kernel's driver is not available.
+ * @throws {CapabilityError} `ffi.driver-unavailable` with `driver: "fast"` when the kernel's driver is not available.
  */
 export async function openRoot(path: string, options: RootOptions = {}): Promise<RootDirectory> {
   const driver = options.driver ?? "auto";
-  if (driver !== "portable") {
+  if (resolveDriver(driver, ["ffi"]).use === "fast") {
     try {
       const { openLinuxRoot } = await import("./file_linux.ts");
       return openLinuxRoot(path);
     } catch (error) {
+      // A C library without one of the functions that are needed here; nothing was opened yet.
       if (driver === "fast" || !(error instanceof CapabilityError)) throw error;
     }
   }

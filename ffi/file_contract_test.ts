@@ -1,3 +1,5 @@
+// What is tested is synchronous, and so is what prepares it.
+// deno-lint-ignore-file no-sync-fn-in-async-fn
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { SystemError } from "../internal/errors.ts";
 import { seededRandom } from "../internal/random.ts";
@@ -487,7 +489,6 @@ function subjectOf(
 // Every function that is bound counts as an open library; bind them before a test can be blamed for it.
 for (const symbol of Object.keys(SYMBOLS) as (keyof typeof SYMBOLS)[]) libc()?.has(symbol);
 
-const noLibc = (): string => libc() === undefined ? libcRefusal()!.why : "";
 const DRIVERS: Readonly<Record<string, ContractDriver<Subject>>> = {
   "linux": subjectOf(async (path) => (await import("./file_linux.ts")).openLinuxRoot(path), noLibc),
   "linux walking by component": subjectOf(
@@ -618,6 +619,59 @@ Deno.test("openRoot() takes the portable driver when told to", async () => {
   root.close();
 });
 
+Deno.test("openRoot() takes the portable driver, without a question, where C may not be called", () => {
+  const { code, stdout, stderr } = runProgram(
+    ["--no-prompt", "--allow-read"],
+    `const root = await openRoot(".");
+     const fast = await openRoot(".", { driver: "fast" }).catch((error) => error.name);
+     console.log(root.traits.driver, fast);`,
+  );
+  deepEqual([code, stdout], [0, "node CapabilityError\n"], stderr);
+});
+
+Deno.test({
+  name: "openRoot() honours the permission to read although the kernel would not ask",
+  ignore: noLibc() !== "",
+  fn: () => {
+    const { code, stdout, stderr } = runProgram(
+      ["--no-prompt", "--allow-ffi"],
+      `console.log((await openRoot("/etc").catch((error) => error)).errnoName);`,
+    );
+    deepEqual([code, stdout], [0, "EACCES\n"], stderr);
+  },
+});
+
+Deno.test({
+  name: "RootDirectory on linux keeps its memory in place while everything else is collected",
+  ignore: noLibc() !== "",
+  fn: () => {
+    const { code, stdout, stderr } = runProgram(
+      ["-A", "--v8-flags=--expose-gc,--stress-scavenge=100"],
+      `const directory = Deno.makeTempDirSync();
+       const content = new Uint8Array(200_000).map((_, i) => i * 7 + (i >> 8));
+       Deno.writeFileSync(directory + "/file", content);
+       const root = await openRoot(directory, { driver: "fast" });
+       const slab = new Uint8Array(new ArrayBuffer(64 * 1432));
+       let wrong = 0;
+       for (let round = 0; round < 400; round++) {
+         const file = root.openRead("file", { symlinks: "inside" });
+         const garbage = Array.from({ length: 100 }, () => new Uint8Array(50));
+         if (round % 10 === 0) globalThis.gc();
+         file.readPieces(slab, 4, 1428, 1432, 64 * 1428, round);
+         for (let i = 0; i < 64 * 1428; i += 97) {
+           if (slab[4 + Math.floor(i / 1428) * 1432 + i % 1428] !== content[round + i]) wrong++;
+         }
+         file.close();
+         if (garbage.length !== 100) wrong++;
+       }
+       root.close();
+       Deno.removeSync(directory, { recursive: true });
+       console.log(wrong);`,
+    );
+    deepEqual([code, stdout], [0, "0\n"], stderr);
+  },
+});
+
 Deno.test("openRoot() follows links on the way to the root and says where it is", async () => {
   const base = Deno.realPathSync(Deno.makeTempDirSync());
   try {
@@ -632,6 +686,31 @@ Deno.test("openRoot() follows links on the way to the root and says where it is"
     Deno.removeSync(base, { recursive: true });
   }
 });
+
+function noLibc(): string {
+  return libc() === undefined ? libcRefusal()!.why : "";
+}
+
+function runProgram(
+  flags: readonly string[],
+  program: string,
+): { code: number; stdout: string; stderr: string } {
+  const from = new URL("./file.ts", import.meta.url).href;
+  const script = Deno.makeTempFileSync({ suffix: ".ts" });
+  try {
+    Deno.writeTextFileSync(script, `import { openRoot } from "${from}";\n${program}\n`);
+    const config = new URL("../deno.json", import.meta.url).pathname;
+    const { code, stdout, stderr } = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-check", "--no-lock", "--config", config, ...flags, script],
+      cwd: new URL("..", import.meta.url).pathname,
+      env: { NO_COLOR: "1" },
+    }).outputSync();
+    const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+    return { code, stdout: text(stdout), stderr: text(stderr) };
+  } finally {
+    Deno.removeSync(script);
+  }
+}
 
 function outcome(root: RootDirectory, path: string, symlinks: Symlinks): string {
   let file: OpenFile;

@@ -28,6 +28,7 @@ export interface AccessOverrides {
 export interface AccessRule extends AccessOverrides {
   /** Networks the client is in: `10.0.0.0/8`, `2001:db8::/32`, or single addresses. */
   readonly from?: readonly string[];
+  /** Directions it is about. */
   readonly methods?: readonly AccessMethod[];
   /** Patterns of `compileGlob()` over the resolved path. */
   readonly patterns?: readonly string[];
@@ -37,6 +38,7 @@ export interface AccessRule extends AccessOverrides {
 
 /** What the rules say to a request. */
 export interface AccessDecision {
+  /** Whether the request is let in. */
   readonly allowed: boolean;
   /** Of the rule that decided; empty when none did. */
   readonly overrides: AccessOverrides;
@@ -50,6 +52,8 @@ export class AccessRules {
   readonly #rules: readonly CompiledRule[];
 
   /**
+   * Compiles rules.
+   *
    * @throws {TypeError} For text that is no network.
    * @throws {SyntaxError} For a pattern that does not compile.
    */
@@ -58,6 +62,8 @@ export class AccessRules {
   }
 
   /**
+   * Finds the first rule that matches a request.
+   *
    * @param address The client, as text without a port; IPv4 mapped into IPv6 counts as IPv4.
    * @param path The resolved path, `ResolvedName.text`.
    */
@@ -138,7 +144,7 @@ export class RequestLimiter {
   readonly #clients = new Map<string, Bucket>();
   readonly #total: Bucket;
 
-  /** @throws {RangeError} */
+  /** Buckets that are all full. @throws {RangeError} For a limit below 0. */
   constructor(limits: RequestLimits = REQUEST_LIMITS) {
     for (const [name, value] of Object.entries(limits)) {
       if (!(value >= 0)) throw new RangeError(`Cannot use ${name} ${value}: expected 0 or more`);
@@ -195,7 +201,9 @@ export class RequestLimiter {
 
 /** How many transfers may run. */
 export interface TransferLimits {
+  /** Of all clients together. */
   readonly maxTransfers: number;
+  /** Of one client. */
   readonly maxTransfersPerClient: number;
   /**
    * Transfers that were answered with an options acknowledgement and whose client has not spoken since: a request may
@@ -221,6 +229,7 @@ export class TransferGate {
   #active = 0;
   #pending = 0;
 
+  /** A gate that nobody passed yet. */
   constructor(limits: TransferLimits = TRANSFER_LIMITS) {
     this.#limits = limits;
   }

@@ -43,6 +43,7 @@ export type NameRefusal = "empty" | "nul" | "traversal" | "too-long" | "windows-
 
 /** A name that did not pass. */
 export interface RefusedName {
+  /** The reason. */
   readonly refused: NameRefusal;
 }
 

@@ -21,6 +21,8 @@ export class TftpRefusal extends FastwireError {
   readonly tftpCode: number;
 
   /**
+   * A refusal with its code and text.
+   *
    * @param tftpCode The code of the ERROR packet.
    * @param message The text of the ERROR packet.
    * @param options `cause`: what lies behind it, for the log only.

@@ -125,6 +125,8 @@ export class DirectoryStore implements FileStore {
   readonly #uploads: Uploads;
 
   /**
+   * A store over a root that is open already.
+   *
    * @param root Becomes the store's: it is closed with it.
    * @throws {RangeError} For a write policy that cannot be meant.
    * @throws {SyntaxError} For a pattern that does not compile.
@@ -157,6 +159,7 @@ export class DirectoryStore implements FileStore {
     }
   }
 
+  /** Opens a file. Answers at once. @throws {TftpRefusal} */
   openRead(name: ResolvedName): ReadSource {
     const { path, text } = this.#folded(name);
     if (isPartName(text)) throw notFound();
@@ -168,6 +171,7 @@ export class DirectoryStore implements FileStore {
     return new FileSource(file);
   }
 
+  /** Starts an upload. Answers at once. @throws {TftpRefusal} */
   openWrite(name: ResolvedName, announcedBytes?: number): WriteSink {
     const folded = this.#folded(name);
     const { policy } = this.#uploads;
@@ -196,6 +200,7 @@ export class DirectoryStore implements FileStore {
     }
   }
 
+  /** Closes the root; what is open stays open. Idempotent. */
   close(): void {
     this.root.close();
   }

@@ -39,7 +39,7 @@ export class MemoryStore implements FileStore {
   readonly #files = new Map<string, Uint8Array<ArrayBuffer>>();
   readonly #uploads: Uploads;
 
-  /** @throws {RangeError} For a write policy that cannot be meant. */
+  /** A store with the files it is given. @throws {RangeError} For a write policy that cannot be meant. */
   constructor(options: MemoryStoreOptions = {}) {
     this.#uploads = new Uploads({ ...WRITE_POLICY, ...options.write });
     for (const [name, content] of Object.entries(options.files ?? {})) this.set(name, content);
@@ -66,12 +66,14 @@ export class MemoryStore implements FileStore {
     return this.#files.delete(name);
   }
 
+  /** Opens a file. Answers at once. @throws {TftpRefusal} */
   openRead(name: ResolvedName): ReadSource {
     const content = this.#files.get(name.text);
     if (content === undefined || isPartName(name.text)) throw notFound();
     return new MemorySource(content);
   }
 
+  /** Starts an upload. Answers at once. @throws {TftpRefusal} */
   openWrite(name: ResolvedName, announcedBytes?: number): WriteSink {
     const { policy, prefix } = this.#uploads;
     const upload = this.#uploads.begin(
@@ -85,6 +87,7 @@ export class MemoryStore implements FileStore {
     });
   }
 
+  /** Forgets every file; transfers that read one go on. */
   close(): void {
     this.#files.clear();
   }
@@ -92,10 +95,15 @@ export class MemoryStore implements FileStore {
 
 /** Bytes to be sent. */
 export class MemorySource implements ReadSource {
+  /** How many there are. */
   readonly sizeBytes: number;
   readonly #bytes: Uint8Array;
 
-  /** @param bytes Not copied, and not to be changed while it is read. */
+  /**
+   * A source of given bytes.
+   *
+   * @param bytes Not copied, and not to be changed while it is read.
+   */
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
     this.sizeBytes = bytes.length;
@@ -114,6 +122,7 @@ export class MemorySource implements ReadSource {
     return new MemorySource(into);
   }
 
+  /** See {@linkcode ReadSource.readPieces}. */
   readPieces(
     bytes: Uint8Array<ArrayBuffer>,
     start: number,
@@ -129,6 +138,7 @@ export class MemorySource implements ReadSource {
     return Math.max(0, end - position);
   }
 
+  /** Nothing to free. */
   close(): void {}
 }
 

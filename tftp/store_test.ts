@@ -1,3 +1,5 @@
+// What is tested is synchronous, and so is what prepares it.
+// deno-lint-ignore-file no-sync-fn-in-async-fn
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { openRoot, type RootDirectory } from "../ffi/mod.ts";
 import { libc } from "../ffi/libc_linux.ts";
