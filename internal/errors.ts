@@ -17,6 +17,7 @@ export abstract class FastwireError extends Error {
   /** Stable machine-readable name, `area.kebab-case`. Never reused with a new meaning. */
   readonly code: string;
 
+  /** @param code Stable name. @param message In the grammar *Cannot do what: state, expectation*. */
   constructor(code: string, message: string, options?: FastwireErrorOptions) {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
@@ -31,6 +32,7 @@ export class ProtocolError extends FastwireError {
   /** The rule that was broken, as the standard numbers it. */
   readonly rule: string;
 
+  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
   constructor(
     code: string,
     message: string,
@@ -49,6 +51,7 @@ export class PeerError extends FastwireError {
   /** The peer's own words: data, without control characters, length-limited. */
   readonly peerMessage: string;
 
+  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
   constructor(
     code: string,
     message: string,
@@ -69,6 +72,7 @@ export class DeadlineError extends FastwireError {
   /** How often it was tried. */
   readonly attempts: number;
 
+  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
   constructor(
     code: string,
     message: string,
@@ -95,6 +99,7 @@ export class LimitError extends FastwireError {
   /** The bound, in the unit its name gives. */
   readonly value: number;
 
+  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
   constructor(
     code: string,
     message: string,
@@ -115,6 +120,7 @@ export class SystemError extends FastwireError {
   /** The symbolic name of the error, `EADDRINUSE`. */
   readonly errnoName: string;
 
+  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
   constructor(
     code: string,
     message: string,
@@ -140,6 +146,7 @@ export class CapabilityError extends FastwireError {
   /** What to do about it. */
   readonly remedy: string;
 
+  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
   constructor(
     code: string,
     message: string,

@@ -61,6 +61,7 @@ const GOOD: readonly Edge[] = [
   edge("ffi/datagram.ts", "ffi/datagram_linux.ts", "dynamic"),
   edge("ffi/datagram_linux.ts", "ffi/libc_linux.ts"),
   edge("ffi/poll_worker.ts", "ffi/libc_linux.ts"),
+  edge("ffi/capabilities.ts", "ffi/probe_linux.ts"),
   edge("internal/cli/doctor.ts", "ffi/mod.ts", "dynamic"),
   edge("internal/cli/progress.ts", "cli-progress", "dynamic"),
   edge("mod.ts", "tftp/mod.ts"),

@@ -96,6 +96,8 @@ export const RULES: readonly Rule[] = [
         return false;
       }
       if (topOf(from) !== topOf(to)) return true;
+      // capabilities() answers at once, so its probe cannot wait for an import; probing opens nothing by being loaded.
+      if (from === "ffi/capabilities.ts" && to === "ffi/probe_linux.ts") return false;
       // Drivers build on drivers, and a worker's entry is loaded by a driver only.
       return kind === "code" && !SUFFIXED.test(from) && !from.endsWith("_worker.ts");
     },
