@@ -52,6 +52,7 @@ export type CapabilityReason =
 
 /** One probed feature. */
 export interface Capability {
+  /** Whether it can be used. */
   readonly ok: boolean;
   /** Why not; absent when `ok`. */
   readonly reason?: CapabilityReason;
@@ -63,7 +64,9 @@ export interface Capability {
 
 /** The answers. Frozen. */
 export interface Capabilities {
+  /** Which runtime this is; Bun counts as `node`. */
   readonly runtime: "deno" | "node" | "other";
+  /** Which system this is. */
   readonly os: "linux" | "freebsd" | "darwin" | "windows" | "other";
   /** Functions of the C library can be called: the permission is granted, the runtime and the platform fit. */
   readonly ffi: boolean;
@@ -71,8 +74,11 @@ export interface Capabilities {
   readonly batchedDatagrams: boolean;
   /** One call sends a run of equal datagrams. */
   readonly segmentationOffload: boolean;
+  /** Bytes can be moved between descriptors inside the kernel. */
   readonly splice: boolean;
+  /** io_uring can be used. */
   readonly ioUring: boolean;
+  /** Netlink sockets can be opened. */
   readonly netlink: boolean;
   /** One plain sentence for each of the above that is `false`. */
   readonly why: Readonly<Record<string, string>>;
@@ -82,6 +88,7 @@ export interface Capabilities {
 
 /** What {@linkcode resolveDriver} decided. */
 export interface DriverChoice {
+  /** The driver to use. */
   readonly use: "fast" | "portable";
   /** Why not the fast one, one plain sentence; empty when it is. */
   readonly reason: string;

@@ -23,6 +23,7 @@ export interface Reactor {
   watch(descriptor: number, interest: "read" | "write", ready: () => void): Watch;
   /** Whether watched descriptors keep the process alive; they do until `unref`. */
   ref(): void;
+  /** The opposite of {@linkcode Reactor.ref}. */
   unref(): void;
   /** Cancels everything and frees the mechanism. */
   close(): Promise<void>;

@@ -246,9 +246,6 @@ class WorkerReactor extends PipeReactor {
     const data: PollWorkerData = { epoll: this.#epoll, pipe: this.pipe, stop: this.#stop };
     this.#worker = openWorker(new URL("./poll_worker.ts", import.meta.url), data);
     this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
-    // The pipe says whether the process stays alive. The thread must not, and a thread inside a system call would hold
-    // up the exit of the process: it is asked to leave when the process wants to.
-    globalThis.addEventListener("unload", this.#ask);
   }
 
   /** Settles when the thread polls. @throws {Error} Whatever stopped it. */
@@ -262,6 +259,7 @@ class WorkerReactor extends PipeReactor {
       await this.close();
       throw error;
     }
+    // Whether the process stays alive is for the pipe to say.
     this.#worker.unref();
   }
 
@@ -318,9 +316,8 @@ class WorkerReactor extends PipeReactor {
   }
 
   protected async release(): Promise<void> {
-    globalThis.removeEventListener("unload", this.#ask);
     this.#worker.ref();
-    this.#ask();
+    this.library.write(this.#stop, ONE, 8n);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => timer = setTimeout(resolve, STOP_MS));
     await Promise.race([this.#exited, late]);
@@ -329,10 +326,6 @@ class WorkerReactor extends PipeReactor {
     this.library.close(this.#epoll);
     this.library.close(this.#stop);
   }
-
-  readonly #ask = (): void => {
-    this.library.write(this.#stop, ONE, 8n);
-  };
 
   #control(
     operation: number,

@@ -97,6 +97,23 @@ test("an error in a callback comes out of turn(), and the others are served next
   for (const fd of fds) library!.close(fd);
 });
 
+test("an event of a cancelled watch is not taken for one of the watch that got its slot", (loop) => {
+  const ready = [library!.eventfd(1, 0), library!.eventfd(1, 0)];
+  const silent = library!.eventfd(0, 0);
+  const called: string[] = [];
+  const watches = ready.map((fd, i) =>
+    loop.watch(fd, "read", () => {
+      called.push("ready");
+      // Both events are in hand. The other's watch goes, and a new one takes over its slot.
+      watches[1 - i]!.cancel();
+      loop.watch(silent, "read", () => called.push("silent"));
+    })
+  );
+  equal(loop.turn(1000), 1);
+  deepEqual(called, ["ready"]);
+  for (const fd of [...ready, silent]) library!.close(fd);
+});
+
 test("a callback may close the loop", (loop) => {
   const fd = library!.eventfd(1, 0);
   loop.watch(fd, "read", () => loop.close());
