@@ -491,8 +491,8 @@ for (const symbol of Object.keys(SYMBOLS) as (keyof typeof SYMBOLS)[]) libc()?.h
 
 const DRIVERS: Readonly<Record<string, ContractDriver<Subject>>> = {
   "linux": subjectOf(async (path) => (await import("./file_linux.ts")).openLinuxRoot(path), noLibc),
-  "linux walking by component": subjectOf(
-    async (path) => (await import("./file_linux.ts")).openLinuxRoot(path, { walk: true }),
+  "linux of older kernels": subjectOf(
+    async (path) => (await import("./file_linux.ts")).openLinuxRoot(path, { older: true }),
     noLibc,
   ),
   "node": subjectOf(async (path) => (await import("./file_node.ts")).openNodeRoot(path), () => ""),
@@ -500,7 +500,7 @@ const DRIVERS: Readonly<Record<string, ContractDriver<Subject>>> = {
 
 runContract("RootDirectory", SUITE, DRIVERS);
 
-for (const name of ["linux", "linux walking by component"]) {
+for (const name of ["linux", "linux of older kernels"]) {
   const driver = DRIVERS[name]!;
   const reason = driver.missing();
   for (const symlinks of ["deny", "inside"] as const) {
@@ -575,7 +575,7 @@ for (const [name, driver] of Object.entries(DRIVERS)) {
         run("mount", "-t", "tmpfs", "-o", "size=256k", "none", path);
         const root = name === "node"
           ? (await import("./file_node.ts")).openNodeRoot(path)
-          : (await import("./file_linux.ts")).openLinuxRoot(path, { walk: name !== "linux" });
+          : (await import("./file_linux.ts")).openLinuxRoot(path, { older: name !== "linux" });
         ok(root.freeBytes() <= 256 * 1024);
         const slab = pattern(100_000);
         const file = root.create("big", NEW);

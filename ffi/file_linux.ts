@@ -41,8 +41,11 @@ import { STATVFS } from "./structs_linux.ts";
 
 /** How to open a root with this driver. */
 export interface LinuxRootOptions {
-  /** Walk paths one component at a time although the kernel has `openat2`. For tests; default false. */
-  readonly walk?: boolean;
+  /**
+   * Do without `openat2` and `renameat2`, as on an older kernel: walk paths one component at a time, take names by hard
+   * links. For tests; default false.
+   */
+  readonly older?: boolean;
 }
 
 /**
@@ -61,10 +64,10 @@ export function openLinuxRoot(path: string, options: LinuxRootOptions = {}): Roo
   } catch (error) {
     throw fromRuntimeError(error, "realpath", what);
   }
-  const opener = new BeneathOpener(libc, options.walk ?? false);
+  const opener = new BeneathOpener(libc, options.older ?? false);
   const flags = O_RDONLY | O_DIRECTORY | O_NONBLOCK;
   const descriptor = opener.open(AT_FDCWD, real, flags, "follow", what);
-  return new LinuxRoot(opener, descriptor, real);
+  return new LinuxRoot(opener, descriptor, real, options.older ?? false);
 }
 
 class LinuxRoot implements RootDirectory {
@@ -73,9 +76,11 @@ class LinuxRoot implements RootDirectory {
   readonly #libc: Libc;
   readonly #opener: BeneathOpener;
   readonly #plans: IovecPlans;
+  readonly #older: boolean;
   #descriptor: number;
 
-  constructor(opener: BeneathOpener, descriptor: number, path: string) {
+  constructor(opener: BeneathOpener, descriptor: number, path: string, older: boolean) {
+    this.#older = older;
     this.#opener = opener;
     this.#libc = opener.libc;
     this.#plans = new IovecPlans(opener.libc);
@@ -140,7 +145,7 @@ class LinuxRoot implements RootDirectory {
     try {
       const status = this.#opener.status(descriptor, what);
       const target = terminated(name);
-      const place = { directory, part, target, mode: options.mode };
+      const place = { directory, part, target, mode: options.mode, linked: this.#older };
       return new LinuxPendingFile(this.#libc, this.#plans, descriptor, status, what, place);
     } catch (error) {
       this.#libc.unlinkat(directory, part, 0);

@@ -198,6 +198,8 @@ export interface PendingPlace {
   readonly target: Uint8Array<ArrayBuffer>;
   /** Permission bits when it is complete. */
   readonly mode: number;
+  /** Take the name by a hard link although the kernel may have `renameat2`. */
+  readonly linked: boolean;
 }
 
 /** A file that is written under a hidden name. */
@@ -297,9 +299,9 @@ export class LinuxPendingFile extends LinuxFile implements PendingFile {
 
   #takeName(): void {
     const { libc } = this;
-    const { directory, part, target } = this.#place;
+    const { directory, part, target, linked } = this.#place;
     const { renameat2 } = libc;
-    if (renameat2 !== null) {
+    if (renameat2 !== null && !linked) {
       if (renameat2(directory, part, directory, target, RENAME_NOREPLACE) === 0) return;
       const errno = libc.errno();
       // EINVAL: the file system does not know the flag.
