@@ -17,7 +17,13 @@ export abstract class FastwireError extends Error {
   /** Stable machine-readable name, `area.kebab-case`. Never reused with a new meaning. */
   readonly code: string;
 
-  /** @param code Stable name. @param message In the grammar *Cannot do what: state, expectation*. */
+  /**
+   * Describes what happened.
+   *
+   * @param code Stable name.
+   * @param message In the grammar *Cannot do what: state, expectation*.
+   * @param options The cause.
+   */
   constructor(code: string, message: string, options?: FastwireErrorOptions) {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
@@ -32,7 +38,13 @@ export class ProtocolError extends FastwireError {
   /** The rule that was broken, as the standard numbers it. */
   readonly rule: string;
 
-  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
+  /**
+   * Describes what happened.
+   *
+   * @param code Stable name.
+   * @param message In the grammar *Cannot do what: state, expectation*.
+   * @param details The fields of this class, and the cause.
+   */
   constructor(
     code: string,
     message: string,
@@ -51,7 +63,13 @@ export class PeerError extends FastwireError {
   /** The peer's own words: data, without control characters, length-limited. */
   readonly peerMessage: string;
 
-  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
+  /**
+   * Describes what happened.
+   *
+   * @param code Stable name.
+   * @param message In the grammar *Cannot do what: state, expectation*.
+   * @param details The fields of this class, and the cause.
+   */
   constructor(
     code: string,
     message: string,
@@ -72,7 +90,13 @@ export class DeadlineError extends FastwireError {
   /** How often it was tried. */
   readonly attempts: number;
 
-  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
+  /**
+   * Describes what happened.
+   *
+   * @param code Stable name.
+   * @param message In the grammar *Cannot do what: state, expectation*.
+   * @param details The fields of this class, and the cause.
+   */
   constructor(
     code: string,
     message: string,
@@ -99,7 +123,13 @@ export class LimitError extends FastwireError {
   /** The bound, in the unit its name gives. */
   readonly value: number;
 
-  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
+  /**
+   * Describes what happened.
+   *
+   * @param code Stable name.
+   * @param message In the grammar *Cannot do what: state, expectation*.
+   * @param details The fields of this class, and the cause.
+   */
   constructor(
     code: string,
     message: string,
@@ -120,7 +150,13 @@ export class SystemError extends FastwireError {
   /** The symbolic name of the error, `EADDRINUSE`. */
   readonly errnoName: string;
 
-  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
+  /**
+   * Describes what happened.
+   *
+   * @param code Stable name.
+   * @param message In the grammar *Cannot do what: state, expectation*.
+   * @param details The fields of this class, and the cause.
+   */
   constructor(
     code: string,
     message: string,
@@ -146,7 +182,13 @@ export class CapabilityError extends FastwireError {
   /** What to do about it. */
   readonly remedy: string;
 
-  /** @param code Stable name. @param message For people. @param details The fields of this class, and the cause. */
+  /**
+   * Describes what happened.
+   *
+   * @param code Stable name.
+   * @param message In the grammar *Cannot do what: state, expectation*.
+   * @param details The fields of this class, and the cause.
+   */
   constructor(
     code: string,
     message: string,
