@@ -131,6 +131,7 @@ const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
         "class A { readonly x = 1; }",
         "class A { protected f() {} }",
         "class A { constructor(readonly x: number) {} }",
+        "class A { private constructor() {} }",
       ],
     },
   ],
@@ -177,6 +178,7 @@ const EXAMPLES: Readonly<Record<string, readonly Example[]>> = {
       ],
       good: [
         'throw new TypeError("Cannot use this: it is closed");',
+        "return new Error(message);",
         "throw new RangeError(`Cannot use ${x}: expected 8 to ${max}`);",
         "throw new TypeError(message);",
         "throw new RangeError(`${what}: expected 8`);",

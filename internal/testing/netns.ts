@@ -29,8 +29,7 @@ export class NetworkNamespace implements AsyncDisposable {
   readonly name: string;
   #open = true;
 
-  /** For {@linkcode NetworkNamespace.create}: names one that exists and will be removed. */
-  constructor(name: string) {
+  private constructor(name: string) {
     this.name = name;
   }
 
