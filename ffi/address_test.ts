@@ -174,6 +174,13 @@ Deno.test("equalAddress does not look at the flow label, which is no part of who
   equal(hashAddress(a, 0), hashAddress(b, 0));
 });
 
+Deno.test("equalAddress and equalHost tell the same address on two interfaces apart", () => {
+  const [a, b] = [written(ipv6("fe80::1", 69, 2)), written(ipv6("fe80::1", 69, 3))];
+  equal(equalAddress(a, 0, b, 0), false);
+  equal(equalHost(a, 0, b, 0), false);
+  ok(equalHost(a, 0, written(ipv6("fe80::1", 70, 2)), 0));
+});
+
 Deno.test("hashAddress spreads neighbouring hosts and ports over a small table", () => {
   for (const host of ["10.0.0.", "2001:db8::"]) {
     const buckets = new Set<number>();

@@ -377,6 +377,21 @@ const SUITE: readonly ContractCase<Subject>[] = [
     else equal(locals[0]!.address, "0.0.0.0");
   }],
 
+  ["leaves no address asked in a batch for a socket that does not know it", async (given) => {
+    const knows = await open(given, LOOPBACK, { packetInfo: true });
+    const does = await open(given);
+    const from = await open(given);
+    const shared = given.host.createBatch(1, 64);
+    for (const to of [knows, does]) {
+      const out = given.host.createBatch(1, 64);
+      put(out, to.local, pattern(1));
+      from.send(out);
+      to.watch(() => {});
+      await given.until(() => to.receiveNow(shared) === 1, "a datagram");
+      equal(shared.locals.getUint16(0) !== 0, to.traits.packetInfo);
+    }
+  }],
+
   ["cleans addresses of a batch that serves both families", async (given) => {
     const six = await open(given, LOOPBACK6);
     const four = await open(given);
@@ -441,8 +456,8 @@ const SUITE: readonly ContractCase<Subject>[] = [
     const batch = given.host.createBatch(1, 64);
     put(batch, nobody, pattern(4));
     a.send(batch);
-    // Twenty exchanges are time enough to spin in.
-    for (let i = 0; i < 20; i++) {
+    // A hundred exchanges are time enough to spin in.
+    for (let i = 0; i < 100; i++) {
       batch.count = 0;
       put(batch, b.local, pattern(1));
       b.send(batch);
@@ -556,12 +571,30 @@ const SUITE: readonly ContractCase<Subject>[] = [
     busy.watch(undefined);
   }],
 
-  ["drops what is longer than a slot, counts it, and keeps its neighbours", async (given) => {
+  ["calls again a watcher that left something without saying so", async (given) => {
     const [a, b] = [await open(given), await open(given)];
-    const batch = given.host.createBatch(5, 400);
-    const lengths = [10, 300, 20, 300, 30];
-    for (const [i, length] of lengths.entries()) put(batch, b.local, pattern(length, i));
+    const into = given.host.createBatch(1, 64);
+    const batch = given.host.createBatch(5, 64);
+    for (let i = 0; i < 5; i++) put(batch, b.local, Uint8Array.of(i));
     a.send(batch);
+    await given.until(() => a.counters().datagramsSent === 5, "everything sent");
+    let seen = 0;
+    b.watch(() => void (seen += b.receiveNow(into)));
+    await given.until(() => seen === 5, "five datagrams");
+  }],
+
+  ["drops what is longer than a slot, counts it, and keeps its neighbours", async (given) => {
+    const senders = [await open(given), await open(given), await open(given)];
+    const b = await open(given);
+    const batch = given.host.createBatch(1, 400);
+    const order = [[10, 0], [300, 0], [20, 1], [300, 0], [30, 2]] as const;
+    for (const [i, [length, sender]] of order.entries()) {
+      batch.count = 0;
+      put(batch, b.local, pattern(length, i));
+      senders[sender]!.send(batch);
+      const sent = i === 3 ? 3 : i === 1 ? 2 : 1;
+      await given.until(() => senders[sender]!.counters().datagramsSent === sent, "it leave");
+    }
     const into = given.host.createBatch(8, 64);
     const got: Uint8Array[] = [];
     const peers: SocketAddress[] = [];
@@ -577,7 +610,7 @@ const SUITE: readonly ContractCase<Subject>[] = [
       return got.length === 3 && b.counters().datagramsTruncated === 2;
     }, "three datagrams and two truncated ones");
     deepEqual(got, [pattern(10, 0), pattern(20, 2), pattern(30, 4)]);
-    deepEqual(peers, [a.local, a.local, a.local]);
+    deepEqual(peers, senders.map((sender) => sender.local));
     equal(b.counters().datagramsReceived, 3);
   }],
 
@@ -713,6 +746,19 @@ const SUITE: readonly ContractCase<Subject>[] = [
     socket.send(batch);
     equal(given.host.turn(5000), 1);
     equal(calls, 1);
+  }],
+
+  ["gives its port back at once, even while it is watched", async (given) => {
+    const first = await open(given);
+    first.watch(() => {});
+    for (let i = 0; i < 50; i++) {
+      const { local } = first;
+      if (i === 0) await first.close();
+      const next = await open(given, local);
+      const waiting = next.receive(given.host.createBatch(1, 64));
+      await next.close();
+      equal(await waiting, 0);
+    }
   }],
 
   ["leaves nothing behind after thousands of sockets", async (given) => {

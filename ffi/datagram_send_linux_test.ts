@@ -10,7 +10,8 @@ import {
 } from "./constants_linux.ts";
 import { LinuxDatagramBatch } from "./datagram_batch_linux.ts";
 import { SendState, SendVector } from "./datagram_send_linux.ts";
-import { bindAll } from "./libc_linux.ts";
+import { EIO } from "./errno.ts";
+import { bindAll, type Libc } from "./libc_linux.ts";
 
 const library = bindAll();
 const ignore = library === undefined;
@@ -18,7 +19,8 @@ const ignore = library === undefined;
 interface Pair {
   readonly from: number;
   readonly batch: LinuxDatagramBatch;
-  receive(): number[];
+  /** Lengths of what is there; and the first byte of each, in `first`. */
+  readonly receive: (() => number[]) & { first: number[] };
   close(): void;
 }
 
@@ -42,17 +44,21 @@ function pair(mtu: number): Pair {
     }
   }
   const into = new Uint8Array(new ArrayBuffer(65_536));
+  const first: number[] = [];
+  const receive = (): number[] => {
+    const lengths: number[] = [];
+    first.length = 0;
+    for (;;) {
+      const length = libc.read(to, into, 65_536n);
+      if (length < 0) return lengths;
+      lengths.push(length);
+      first.push(into[0]!);
+    }
+  };
   return {
     from,
     batch,
-    receive: () => {
-      const lengths: number[] = [];
-      for (;;) {
-        const length = libc.read(to, into, 65_536n);
-        if (length < 0) return lengths;
-        lengths.push(length);
-      }
-    },
+    receive: Object.assign(receive, { first }),
     close: () => fds.forEach((fd) => libc.close(fd)),
   };
 }
@@ -103,10 +109,43 @@ Deno.test({
     equal(state.drops, 4);
     equal(state.sent, 4);
     equal(state.refused, 0);
+    equal(state.segmentLimit, 65_507);
     const calls = state.calls;
     vector.send(from, batch, 1, state);
     equal(state.calls, calls + 1);
     deepEqual(receive(), [300, 300, 300, 100]);
+    close();
+  },
+});
+
+Deno.test({
+  name: "SendVector cuts the rest of a run anew when the offload is refused in the middle",
+  ignore,
+  fn: () => {
+    // A device that cannot, on a route that changes between two messages: the first call takes one message, the second
+    // is refused.
+    const answers = [1, -1];
+    const scripted: Libc = Object.create(library!, {
+      sendmmsg: {
+        value: (fd: number, address: bigint, count: number, flags: number): number => {
+          const answer = answers.shift();
+          if (answer === 1) return library!.sendmsg(fd, address, flags) < 0 ? -1 : 1;
+          return answer ?? library!.sendmmsg(fd, address, count, flags);
+        },
+      },
+      errno: { value: () => EIO },
+    });
+    const vector = new SendVector(scripted);
+    const state = new SendState(true, false, () => {});
+    const { from, batch, receive, close } = pair(65_535);
+    batch.slab.bytes.forEach((_, i, bytes) => bytes[i] = i / 100);
+    run(batch, 0, 64 * 100 + 64 * 100 + 50, 100);
+    vector.send(from, batch, 0, state);
+    deepEqual(receive(), [...new Array(128).fill(100), 50]);
+    deepEqual(receive.first, Array.from({ length: 129 }, (_, i) => i));
+    equal(state.sent, 129);
+    equal(state.refused, 1);
+    equal(state.segmentLimit, 0, "without checksum offload no segment will do");
     close();
   },
 });
