@@ -45,7 +45,9 @@ export function commandHelp(tool: Tool, command: Command, full: boolean, columns
     `Usage: ${[program, "[options]", ...operands].join(" ")}`,
     "",
     "Examples:",
-    ...command.examples.flatMap(([words, what]) => [`  # ${what}`, `  ${program} ${words}`]),
+    ...command.examples.flatMap((
+      [words, what],
+    ) => [`  # ${what}`, `  ${program} ${words}`.trimEnd()]),
   ];
   if (command.operands.length > 0) {
     const entries = command.operands.map(({ name, help }) => [name.toUpperCase(), [help]] as const);
@@ -77,7 +79,7 @@ export function toolHelp(tool: Tool, full: boolean, columns: number): string {
   const examples = tool.commands.flatMap((command) =>
     command.examples.slice(0, full ? undefined : 1).flatMap(([words, what]) => [
       `  # ${what}`,
-      `  ${program} ${command.name} ${words}`,
+      `  ${program} ${command.name} ${words}`.trimEnd(),
     ])
   );
   const commands = tool.commands.map(({ name, brief }) => [name, [brief]] as const);
