@@ -259,6 +259,29 @@ Deno.test("machines carry more than 65,535 blocks, whatever follows that number"
   });
 });
 
+Deno.test("a block lost where numbers roll over is not mistaken for another rollover", () => {
+  for (const windowSize of [1, 4, 64]) {
+    for (const rollover of [0, 1] as const) {
+      for (const packet of [65_536, 65_537, 65_538]) {
+        // Behind the options acknowledgement: the 65,535th block, and the two after it.
+        const scenario: Scenario = {
+          ...CLEAN,
+          blockSize: 8,
+          windowSize,
+          rollover,
+          believedRollover: "auto",
+          sizeBytes: 8 * (65_535 + 3 * windowSize) + 1,
+          data: { delayMs: 1, dropPacket: packet },
+          acks: { delayMs: 1 },
+        };
+        const outcome = run(scenario);
+        assertComplete(outcome, scenario);
+        equal(outcome.sent?.outcome, "done");
+      }
+    }
+  }
+});
+
 Deno.test("machines carry more than 131,070 blocks at one block a window", () => {
   for (const rollover of [0, 1] as const) {
     const scenario: Scenario = {

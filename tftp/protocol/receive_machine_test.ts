@@ -342,3 +342,16 @@ Deno.test("ReceiveMachine ends at an ERROR without an answer", () => {
   const result = calls[0]![1] as TransferResult;
   deepEqual([result.outcome, result.errorCode, result.message], ["peer-error", 1, "no file"]);
 });
+
+Deno.test("ReceiveMachine returns to windows when a sender that seemed to have none sends several", () => {
+  const bench = opened({ timeoutMs: 1000 });
+  for (const block of [1, 2]) {
+    bench.data(block);
+    bench.wait();
+  }
+  deepEqual(verbs(bench.data(3)), ["deliver 3", "sendAck 3"]);
+  // A block ahead of its turn: there is a window behind it after all.
+  bench.data(5);
+  deepEqual(verbs(bench.data(4)), ["deliver 4", "deliverHeld 5 1"]);
+  deepEqual(verbs(bench.data(6)), ["deliver 6"]);
+});
