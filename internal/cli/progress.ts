@@ -78,7 +78,8 @@ class TerminalProgress implements Progress {
   constructor(terminal: Terminal, bar: SingleBar) {
     this.#bar = bar;
     this.#forget = terminal.atExit(() => this.stop());
-    bar.start(0, 0, { rate: "", done: "", left: "" });
+    // A total of 0 would be drawn as complete.
+    bar.start(1, 0, { rate: "", done: "", left: "" });
   }
 
   update(doneBytes: number, totalBytes?: number): void {
@@ -91,10 +92,10 @@ class TerminalProgress implements Progress {
     }
     const elapsedMs = Math.max(1, now - this.#startedAt);
     const leftMs = (this.#totalBytes - doneBytes) * elapsedMs / Math.max(1, doneBytes);
-    this.#bar.update(doneBytes, {
+    this.#bar.update(this.#totalBytes === 0 ? 0 : doneBytes, {
       done: bytesText(doneBytes),
       rate: rateText(doneBytes * 8000 / elapsedMs),
-      left: this.#totalBytes > doneBytes ? durationText(leftMs) : "",
+      left: doneBytes > 0 && this.#totalBytes > doneBytes ? durationText(leftMs) : "",
     });
   }
 
