@@ -41,6 +41,8 @@ const IDLE = 0, OPENING = 1, RECEIVING = 2, COMMITTING = 3, DALLYING = 4, FINISH
 
 /** Retransmissions to a peer that never answered: a forged request must not make us an amplifier. */
 const MAX_UNVERIFIED_RETRANSMITS = 3;
+/** Refusals without a packet in between that mean that the peer is gone; one may race with its change of ports. */
+const MAX_REFUSALS = 2;
 /** Least time between two acknowledgements of the same block when windows are used, milliseconds. */
 const MIN_REPEAT_MS = 5;
 /** Longest wait for a hole to close by itself, milliseconds: what queues of one adapter reorder is closer together. */
@@ -102,6 +104,7 @@ export class ReceiveMachine {
   #ackedAt = -Infinity;
   /** The next block in order measures the round trip from `#ackedAt` (Karn). */
   #measuring = false;
+  #refusals = 0;
   #openings = 0;
   #openedAt = 0;
   /** OACK was taken: ACK 0 is what is repeated, not the request. */
@@ -189,6 +192,7 @@ export class ReceiveMachine {
    * @param payloadBytes Bytes behind the header.
    */
   receiveData(wire: number, payloadBytes: number, now: number, actions: ReceiveActions): void {
+    this.#refusals = 0;
     if (this.#state !== RECEIVING && !this.#mayReceive(wire, now, actions)) return;
     if (payloadBytes > this.#blockSize) {
       this.#fail(
@@ -224,6 +228,7 @@ export class ReceiveMachine {
   /** Client: takes the verified answer to the options of the request; repeated answers are told apart here. */
   receiveOptions(negotiated: Negotiated, now: number, actions: ReceiveActions): void {
     if (this.#server) return;
+    this.#refusals = 0;
     if (this.#state === OPENING) {
       this.#blockSize = negotiated.blockSize;
       this.#windowSize = negotiated.windowSize;
@@ -253,6 +258,16 @@ export class ReceiveMachine {
       return;
     }
     this.#finish("peer-error", code, message, actions);
+  }
+
+  /**
+   * The peer's host says that nobody listens on its port (ICMP). The second time without a packet in between, the peer is
+   * taken to be gone; it is not told, because nobody is there. What is complete is not given up for it.
+   */
+  receiveRefusal(_now: number, actions: ReceiveActions): void {
+    if (this.#state === DALLYING) this.#silence();
+    if (this.#state !== OPENING && this.#state !== RECEIVING) return;
+    if (++this.#refusals >= MAX_REFUSALS) this.#finish("no-answer", -1, "refused", actions);
   }
 
   /** Time has passed. Safe to call early. */

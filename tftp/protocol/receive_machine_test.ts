@@ -355,3 +355,30 @@ Deno.test("ReceiveMachine returns to windows when a sender that seemed to have n
   deepEqual(verbs(bench.data(4)), ["deliver 4", "deliverHeld 5 1"]);
   deepEqual(verbs(bench.data(6)), ["deliver 6"]);
 });
+
+Deno.test("ReceiveMachine takes the second refusal without a packet in between as the peer's end", () => {
+  const bench = new Bench();
+  const refuse = () => bench.do((now) => bench.machine.receiveRefusal(now, bench.actions));
+  deepEqual(refuse(), []);
+  bench.data(1, 512);
+  deepEqual(refuse(), []);
+  const calls = refuse();
+  deepEqual(calls.map(([verb]) => verb), ["finish"]);
+  const result = calls[0]![1] as TransferResult;
+  equal(result.outcome, "no-answer");
+  equal(result.message, "refused");
+  equal(bench.machine.finished, true);
+});
+
+Deno.test("ReceiveMachine keeps what is complete whatever the peer's host refuses", () => {
+  const bench = new Bench({ windowSize: 1 });
+  const refuse = () => bench.do((now) => bench.machine.receiveRefusal(now, bench.actions));
+  bench.data(1, 10);
+  deepEqual([refuse(), refuse()], [[], []]);
+  const calls = bench.committed();
+  equal((calls.at(-1)![1] as TransferResult).outcome, "done");
+  // Nobody is there to hear the last acknowledgement again.
+  equal(bench.machine.finished, false);
+  deepEqual(refuse(), []);
+  equal(bench.machine.finished, true);
+});

@@ -43,6 +43,8 @@ const IDLE = 0, OPENING = 1, SENDING = 2, FINISHED = 3;
 const MAX_UNVERIFIED_RETRANSMITS = 3;
 /** Payload bytes to a peer that never answered, when larger than a block. */
 const MAX_UNVERIFIED_BYTES = 3 * DEFAULT_BLOCK_BYTES;
+/** Refusals without a packet in between that mean that the peer is gone; one may race with its change of ports. */
+const MAX_REFUSALS = 2;
 /** Into how many parts a window is cut at most when pacing. */
 const MAX_PARTS = 8;
 /** Windows during which duplicate ACKs are not believed after one that was an echo. */
@@ -105,6 +107,7 @@ export class SendMachine {
   #openings = 0;
   /** The peer has answered, so its address is not forged. */
   #verified: boolean;
+  #refusals = 0;
   #unverifiedSends = 0;
   #unverifiedBytes = 0;
 
@@ -187,6 +190,7 @@ export class SendMachine {
    * @param wire The number it carries, 0 to 65535.
    */
   receiveAck(wire: number, now: number, actions: SendActions): void {
+    this.#refusals = 0;
     if (this.#state !== SENDING) {
       if (this.#state === OPENING && wire === 0) {
         // To a client an ACK instead of an OACK says that no option was understood. RFC 2347.
@@ -236,6 +240,7 @@ export class SendMachine {
 
   /** Client: takes the verified answer to the options of the request; repeated answers are told apart here. */
   receiveOptions(negotiated: Negotiated, now: number, actions: SendActions): void {
+    this.#refusals = 0;
     if (this.#state === OPENING && !this.#server) {
       this.#blockSize = negotiated.blockSize;
       this.#windowSize = negotiated.windowSize;
@@ -256,6 +261,15 @@ export class SendMachine {
     // UEFI firmware asks for the size, refuses the answer, and comes back for the file.
     const probe = this.#state === OPENING && this.#server && code === ERROR_OPTIONS_REFUSED;
     this.#finish(probe ? "size-probe" : "peer-error", actions, code, message);
+  }
+
+  /**
+   * The peer's host says that nobody listens on its port (ICMP). The second time without a packet in between, the peer is
+   * taken to be gone; it is not told, because nobody is there.
+   */
+  receiveRefusal(_now: number, actions: SendActions): void {
+    if (this.#state === IDLE || this.#state === FINISHED) return;
+    if (++this.#refusals >= MAX_REFUSALS) this.#finish("no-answer", actions, -1, "refused");
   }
 
   /** Time has passed. Safe to call early. */

@@ -360,3 +360,27 @@ Deno.test("SendMachine acts only when its deadline has come", () => {
   bench.at(bench.machine.deadline - 0.01).do((now) => bench.machine.expire(now, bench.actions));
   deepEqual(bench.actions.take(), []);
 });
+
+Deno.test("SendMachine takes the second refusal without a packet in between as the peer's end", () => {
+  const bench = new Bench();
+  bench.ack(0);
+  const refuse = () => bench.do((now) => bench.machine.receiveRefusal(now, bench.actions));
+  refuse();
+  bench.ack(2);
+  refuse();
+  bench.actions.take();
+  equal(bench.machine.finished, false);
+  refuse();
+  const calls = bench.actions.take();
+  deepEqual(calls.map(([verb]) => verb), ["finish"]);
+  const result = bench.result(calls);
+  equal(result.outcome, "no-answer");
+  equal(result.message, "refused");
+  equal(bench.machine.deadline, Infinity);
+});
+
+Deno.test("SendMachine counts refusals of its opening too", () => {
+  const bench = new Bench({ role: "client" });
+  for (let i = 0; i < 2; i++) bench.do((now) => bench.machine.receiveRefusal(now, bench.actions));
+  equal(bench.machine.finished, true);
+});
