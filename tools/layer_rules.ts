@@ -35,7 +35,6 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
     places: /^internal\/(?:log|cli\/logging)\.ts$/,
     loaded: "with the importer",
   },
-  "uint8array-extras": { places: /^internal\/bytes\/extras\.ts$/, loaded: "with the importer" },
   "@stricli/core": { places: /^internal\/cli\//, loaded: "with the importer" },
   "cli-progress": { places: /^internal\/cli\/progress\.ts$/, loaded: "on first use" },
   "fast-check": { places: /^internal\/testing\//, loaded: "with the importer" },
@@ -43,10 +42,10 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
 
 /** What each export may load besides our own files before anything is called (ecosystem §2.1). */
 export const STATIC_PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  ".": ["@logtape/logtape", "uint8array-extras", "valibot"],
-  "./ffi": ["@logtape/logtape", "uint8array-extras"],
-  "./tftp": ["@logtape/logtape", "uint8array-extras", "valibot"],
-  "./tftp/protocol": ["uint8array-extras"],
+  ".": ["@logtape/logtape", "valibot"],
+  "./ffi": ["@logtape/logtape"],
+  "./tftp": ["@logtape/logtape", "valibot"],
+  "./tftp/protocol": [],
 };
 
 const LIBRARIES = ["btest", "tftp", "proxy", "neighsync"];
