@@ -23,6 +23,7 @@ export type TransferOutcome =
 
 /** The last word of a machine. */
 export interface TransferResult {
+  /** Why it ended. */
   readonly outcome: TransferOutcome;
   /** Blocks that were acknowledged (sender) or received in order (receiver). */
   readonly blocks: number;
@@ -32,7 +33,9 @@ export interface TransferResult {
   readonly errorCode?: number;
   /** The peer's words with `peer-error`; otherwise ours. */
   readonly message?: string;
+  /** Packets of ours that were sent again. */
   readonly retransmits: number;
+  /** Times the retransmission timer ran out. */
   readonly timeouts: number;
   /** Smoothed round-trip time, milliseconds; 0 when never measured. */
   readonly rttMs: number;

@@ -30,7 +30,9 @@ export interface NegotiationPolicy {
 
 /** What the answer depends on besides the request's options. */
 export interface NegotiationContext {
+  /** What the client asked for. */
   readonly operation: "read" | "write";
+  /** How the file travels. */
   readonly mode: "octet" | "netascii";
   /** Size of the file on the wire, bytes, when it is known: with `netascii` the encoded size or nothing. */
   readonly sizeBytes: number | undefined;

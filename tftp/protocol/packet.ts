@@ -20,21 +20,21 @@
 import { ACK, DATA, ERROR, MAX_ERROR_MESSAGE_BYTES, OACK } from "./opcodes.ts";
 
 /** Shorter than an opcode. */
-export const REJECT_TOO_SHORT = -1;
+export const REJECT_TOO_SHORT: number = -1;
 /** An opcode that is 0 or above 6. */
-export const REJECT_BAD_OPCODE = -2;
+export const REJECT_BAD_OPCODE: number = -2;
 /** Shorter than its kind needs. */
-export const REJECT_BAD_LENGTH = -3;
+export const REJECT_BAD_LENGTH: number = -3;
 /** A request whose filename or mode has no end. */
-export const REJECT_UNTERMINATED = -4;
+export const REJECT_UNTERMINATED: number = -4;
 /** A request without a filename. */
-export const REJECT_EMPTY_FILENAME = -5;
+export const REJECT_EMPTY_FILENAME: number = -5;
 /** A request longer than {@linkcode MAX_ACCEPTED_REQUEST_BYTES}. */
-export const REJECT_TOO_LONG = -6;
+export const REJECT_TOO_LONG: number = -6;
 /** A filename longer than 1,024 bytes, or a component of it longer than 255. */
-export const REJECT_FILENAME_TOO_LONG = -7;
+export const REJECT_FILENAME_TOO_LONG: number = -7;
 /** What was to be written does not fit between the start and the end of the buffer. */
-export const REJECT_NO_ROOM = -8;
+export const REJECT_NO_ROOM: number = -8;
 
 /** Names of the negative reasons for metrics and logs: `REJECT_NAMES[-reason]`. */
 export const REJECT_NAMES: readonly string[] = Object.freeze([

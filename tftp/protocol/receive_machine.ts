@@ -114,6 +114,7 @@ export class ReceiveMachine {
   /** The sender was seen to send more than one block at a time. */
   #burstSeen = false;
 
+  /** @param options Resolved; nothing is checked here. */
   constructor(options: ReceiveOptions) {
     this.#server = options.role === "server";
     this.#blockSize = options.blockSize;

@@ -28,6 +28,7 @@ export type OptionPair = readonly [name: string, value: string];
 
 /** A request as it arrived. */
 export interface TftpRequest {
+  /** RRQ or WRQ. */
   readonly operation: "read" | "write";
   /** For people: UTF-8 where the bytes are UTF-8, otherwise every byte above 0x7e as `\xNN`. */
   readonly filename: string;
@@ -43,10 +44,13 @@ export interface TftpRequest {
 
 /** What {@linkcode encodeRequest} needs. */
 export interface RequestFields {
+  /** RRQ or WRQ. */
   readonly operation: "read" | "write";
   /** Text is sent as UTF-8, bytes as they are. */
   readonly filename: string | Uint8Array;
+  /** How the file travels. */
   readonly mode: "octet" | "netascii";
+  /** In this order, as `requestOptions()` answers them. */
   readonly options: readonly OptionPair[];
 }
 

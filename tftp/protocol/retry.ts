@@ -46,6 +46,7 @@ export class RetryTimer {
   readonly #maxIdle: number;
   readonly #spread: number;
 
+  /** @param options Bounds; everything has a default. */
   constructor(options: RetryOptions) {
     this.#minRto = options.minRtoMs ?? 20;
     this.#maxRto = options.maxRtoMs ?? 8000;

@@ -115,6 +115,7 @@ export class SendMachine {
   #calm = 0;
   #lossy = false;
 
+  /** @param options Resolved; nothing is checked here. */
   constructor(options: SendOptions) {
     this.#server = options.role === "server";
     this.#opening = options.opening || options.role === "client";
