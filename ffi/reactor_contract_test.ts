@@ -322,3 +322,18 @@ for (const kind of ["uring", "worker"] as const) {
     });
   }
 }
+
+Deno.test({
+  name: "a polling reactor without read permission for its thread's file says so",
+  ignore: reason !== undefined,
+  fn: async () => {
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--allow-ffi", "--no-prompt", "--no-check", EXIT_PROGRAM, "worker", "closed"],
+      stdout: "null",
+      stderr: "piped",
+    }).output();
+    equal(code, 1);
+    const said = new TextDecoder().decode(stderr);
+    ok(said.includes("CapabilityError: Cannot open a polling reactor: its thread cannot be"), said);
+  },
+});

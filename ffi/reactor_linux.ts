@@ -37,7 +37,8 @@ import { EPOLL_EVENT } from "./structs_linux.ts";
  * Opens a reactor whose callbacks come from the runtime's event loop. One serves any number of descriptors.
  *
  * @param kind `auto` takes io_uring where it works, else the worker.
- * @throws {CapabilityError} `ffi.no-uring` for `uring` where the kernel has none; `ffi.no-libc` without a C library.
+ * @throws {CapabilityError} `ffi.no-uring` for `uring` where the kernel has none; `ffi.no-worker` where the thread
+ * cannot be started, for example without read permission for its file; `ffi.no-libc` without a C library.
  * @throws {SystemError} When the process has no descriptors left.
  */
 export async function openReactor(kind: "auto" | "uring" | "worker" = "auto"): Promise<Reactor> {
@@ -56,7 +57,19 @@ export async function openReactor(kind: "auto" | "uring" | "worker" = "auto"): P
     }
   }
   const reactor = new WorkerReactor(library);
-  await reactor.started();
+  try {
+    await reactor.started();
+  } catch (cause) {
+    const why = `its thread cannot be started (${
+      cause instanceof Error ? cause.message : String(cause)
+    })`;
+    throw new CapabilityError("ffi.no-worker", `Cannot open a polling reactor: ${why}`, {
+      capability: "bridge",
+      why,
+      remedy: 'grant read access to the package\'s files (--allow-read), or use driver "portable"',
+      cause,
+    });
+  }
   return reactor;
 }
 
@@ -227,8 +240,8 @@ class WorkerReactor extends PipeReactor {
   readonly kind = "worker";
   readonly #epoll: number;
   readonly #stop: number;
-  readonly #worker: Worker;
-  readonly #exited: Promise<void>;
+  #worker: Worker | undefined;
+  #exited: Promise<void> = Promise.resolve();
   readonly #change = new DataView(new ArrayBuffer(EPOLL_EVENT.size));
   readonly #copies = new Map<PipeWatch, number>();
   /** Bytes of a notice whose rest has not arrived, and how many. */
@@ -243,24 +256,25 @@ class WorkerReactor extends PipeReactor {
       throw systemError("epoll_create1", library.errno(), "watch descriptors");
     }
     this.#control(EPOLL_CTL_ADD, this.#stop, EPOLLIN, 0, 0);
-    const data: PollWorkerData = { epoll: this.#epoll, pipe: this.pipe, stop: this.#stop };
-    this.#worker = openWorker(new URL("./poll_worker.ts", import.meta.url), data);
-    this.#exited = new Promise((resolve) => this.#worker.once("exit", () => resolve()));
   }
 
-  /** Settles when the thread polls. @throws {Error} Whatever stopped it. */
+  /** Starts the thread; settles when it polls. @throws {Error} Whatever stopped it; everything is closed then. */
   async started(): Promise<void> {
     try {
+      const data: PollWorkerData = { epoll: this.#epoll, pipe: this.pipe, stop: this.#stop };
+      const worker = openWorker(new URL("./poll_worker.ts", import.meta.url), data);
+      this.#worker = worker;
+      this.#exited = new Promise((resolve) => worker.once("exit", () => resolve()));
       await new Promise<void>((resolve, reject) => {
-        this.#worker.once("message", () => resolve());
-        this.#worker.once("error", reject);
+        worker.once("message", () => resolve());
+        worker.once("error", reject);
       });
+      // Whether the process stays alive is for the pipe to say.
+      worker.unref();
     } catch (error) {
       await this.close();
       throw error;
     }
-    // Whether the process stays alive is for the pipe to say.
-    this.#worker.unref();
   }
 
   armed(watch: PipeWatch): void {
@@ -316,13 +330,13 @@ class WorkerReactor extends PipeReactor {
   }
 
   protected async release(): Promise<void> {
-    this.#worker.ref();
+    this.#worker?.ref();
     this.library.write(this.#stop, ONE, 8n);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => timer = setTimeout(resolve, STOP_MS));
     await Promise.race([this.#exited, late]);
     clearTimeout(timer);
-    await this.#worker.terminate();
+    await this.#worker?.terminate();
     this.library.close(this.#epoll);
     this.library.close(this.#stop);
   }
