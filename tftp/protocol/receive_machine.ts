@@ -114,7 +114,7 @@ export class ReceiveMachine {
   /** The sender was seen to send more than one block at a time. */
   #burstSeen = false;
 
-  /** @param options Resolved; nothing is checked here. */
+  /** Makes a machine that has not begun. The options are resolved ones: nothing is checked here. */
   constructor(options: ReceiveOptions) {
     this.#server = options.role === "server";
     this.#blockSize = options.blockSize;

@@ -46,7 +46,7 @@ export class RetryTimer {
   readonly #maxIdle: number;
   readonly #spread: number;
 
-  /** @param options Bounds; everything has a default. */
+  /** Makes the arithmetic of one transfer; every bound has a default. */
   constructor(options: RetryOptions) {
     this.#minRto = options.minRtoMs ?? 20;
     this.#maxRto = options.maxRtoMs ?? 8000;

@@ -115,7 +115,7 @@ export class SendMachine {
   #calm = 0;
   #lossy = false;
 
-  /** @param options Resolved; nothing is checked here. */
+  /** Makes a machine that has not begun. The options are resolved ones: nothing is checked here. */
   constructor(options: SendOptions) {
     this.#server = options.role === "server";
     this.#opening = options.opening || options.role === "client";
