@@ -31,6 +31,8 @@ export interface BlockSource {
     count: number,
     stride: number,
   ): number;
+  /** Any block can be filled at any time, any number of times. */
+  readonly repeatable: boolean;
   /** Blocks up to and including `index` will not be asked for again. */
   release(index: number): void;
   /** Idempotent. */
@@ -39,6 +41,7 @@ export interface BlockSource {
 
 /** Blocks of a file or of memory: random access, nothing kept. */
 export class FileBlocks implements BlockSource {
+  readonly repeatable = true;
   readonly sizeBytes: number;
   readonly availableBlocks: number;
   readonly lastBlock: number;
@@ -83,6 +86,7 @@ export class FileBlocks implements BlockSource {
  * not released yet.
  */
 export class QueuedBlocks implements BlockSource {
+  readonly repeatable = false;
   readonly #blockSize: number;
   /** Ring of `#capacity` bytes; block `#base` starts at `#head`. */
   #ring: Uint8Array<ArrayBuffer>;
@@ -200,6 +204,7 @@ export class QueuedBlocks implements BlockSource {
  * comes from the translated bytes, so it is identical.
  */
 export class NetasciiBlocks implements BlockSource {
+  readonly repeatable = false;
   readonly #queue: QueuedBlocks;
   readonly #source: ReadSource;
   readonly #encoder: NetasciiEncoder = new NetasciiEncoder();

@@ -21,6 +21,12 @@ import { encodeError, writeAck } from "./protocol/mod.ts";
  * one piece, small enough to stay in the second-level cache between the file read and the send (bench/micro).
  */
 export const SEND_SLAB_BYTES = 262_144;
+/**
+ * Bytes of a slab that one transfer reads ahead into, and how many of them a loop lends: together they stay in the
+ * caches, which more transfers than that would not anyway.
+ */
+export const AHEAD_SLAB_BYTES = 131_072;
+const AHEAD_SLABS = 16;
 /** Bytes of a receive slot for sockets that expect acknowledgements and requests. */
 const SMALL_SLOT_BYTES = 2048;
 /** Bytes of a receive slot for sockets that expect data: the largest datagram, or a coalesced run. */
@@ -45,6 +51,8 @@ export class Endpoint {
   /** Incoming requests and acknowledgements. */
   readonly small: DatagramBatch;
   #large: DatagramBatch | undefined;
+  readonly #aheads: DatagramBatch[] = [];
+  #lent = 0;
   #turn = 0;
   readonly #expire = (item: Timed): void => item.expire(this.#turn);
   /** Called when a deadline may have moved closer than the host timer knows. */
@@ -63,10 +71,24 @@ export class Endpoint {
     return this.#large ??= this.host.createBatch(16, LARGE_SLOT_BYTES);
   }
 
+  /** A slab to read ahead into, or `undefined` when all are lent. */
+  borrow(): DatagramBatch | undefined {
+    if (this.#lent >= AHEAD_SLABS) return undefined;
+    this.#lent++;
+    return this.#aheads.pop() ?? this.host.createBatch(1, AHEAD_SLAB_BYTES);
+  }
+
+  /** Takes a lent slab back. */
+  giveBack(ahead: DatagramBatch): void {
+    this.#lent--;
+    this.#aheads.push(ahead);
+  }
+
   /**
    * Sends `length` bytes of the outgoing slab from `start` to a peer: one datagram, or with `segment > 0` a run.
    *
    * @param local Where it should come from, for sockets bound to a wildcard; `undefined` lets the kernel choose.
+   * @param batch Whose slab the bytes are in.
    */
   send(
     socket: DatagramSocket,
@@ -75,8 +97,8 @@ export class Endpoint {
     start: number,
     length: number,
     segment: number,
+    batch: DatagramBatch = this.outgoing,
   ): void {
-    const batch = this.outgoing;
     batch.count = 1;
     batch.starts[0] = start;
     batch.lengths[0] = length;

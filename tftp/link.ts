@@ -10,6 +10,7 @@ import {
   type DatagramSocket,
   equalAddress,
   equalHost,
+  type SocketAddress,
 } from "../ffi/mod.ts";
 import { addressCell, type Endpoint } from "./endpoint.ts";
 
@@ -125,4 +126,9 @@ export class Link {
       // The descriptor is gone either way; there is nobody to tell.
     });
   }
+}
+
+/** Whether a host is this machine's own loopback. */
+export function isLoopback(address: SocketAddress): boolean {
+  return address.address.startsWith("127.") || address.address === "::1";
 }

@@ -7,10 +7,10 @@
 import { type DatagramSocket, readAddress, type SocketAddress } from "../ffi/mod.ts";
 import type { AccessOverrides, AccessRules } from "./access.ts";
 import { type BlockSource, FileBlocks, NetasciiBlocks } from "./blocks.ts";
-import { Counter } from "./counters.ts";
-import type { Endpoint } from "./endpoint.ts";
+import { Counter, type CounterRow } from "./counters.ts";
+import type { Endpoint, Timed } from "./endpoint.ts";
 import type { Handlers, ReadAnswer, RequestInfo, WriteAnswer } from "./handlers.ts";
-import { Link } from "./link.ts";
+import { isLoopback, Link } from "./link.ts";
 import { resolveName } from "./path_policy.ts";
 import {
   encodeOptionsAck,
@@ -23,13 +23,14 @@ import {
   netasciiLength,
   ReceiveMachine,
   SendMachine,
+  type TransferResult,
 } from "./protocol/mod.ts";
 import { ReceivingTransfer } from "./receiving.ts";
 import { RttCache } from "./rtt_cache.ts";
-import { RateGate } from "./rate_gate.ts";
-import { SendingTransfer } from "./sending.ts";
-import { isLoopback, type ServerLoop } from "./server_loop.ts";
+import { bothRates, RateGate } from "./rate_gate.ts";
+import { type Rate, SendingTransfer } from "./sending.ts";
 import type { Session } from "./session.ts";
+import type { ResolvedServerSettings } from "./settings.ts";
 import { FunctionSink, StoreSink } from "./sinks.ts";
 import { type FileStore, type ReadSource, refusalOf, TftpRefusal } from "./store.ts";
 import { MemorySource } from "./store_memory.ts";
@@ -49,9 +50,34 @@ type Content =
     readonly size: number | undefined;
   };
 
+/** The loop that transfers are started in. */
+export interface OpeningHost {
+  readonly endpoint: Endpoint;
+  readonly settings: ResolvedServerSettings;
+  readonly counters: CounterRow;
+  /** Answers with an ERROR from the listening socket; the session ends. */
+  refuse(
+    session: Session,
+    listener: DatagramSocket,
+    local: DataView<ArrayBuffer> | undefined,
+    code: number,
+    message: string,
+  ): void;
+  /** A transfer is decided. */
+  ended(session: Session, result: TransferResult): void;
+  /** A session lets go of its peer. */
+  release(session: Session): void;
+  /** A transfer's socket will be closed: keep its counts. */
+  retire(socket: DatagramSocket): void;
+  /** Watches a transfer's own socket. */
+  watchSession(session: Session, socket: DatagramSocket): void;
+  /** Adds something with a deadline. */
+  schedule(item: Timed): void;
+}
+
 /** See the module. */
 export class Opening {
-  readonly #loop: ServerLoop;
+  readonly #loop: OpeningHost;
   readonly #endpoint: Endpoint;
   readonly #store: FileStore;
   readonly #handlers: Handlers;
@@ -59,7 +85,7 @@ export class Opening {
   readonly #rates: RateGate;
   #nextPort = 0;
 
-  constructor(loop: ServerLoop, store: FileStore, handlers: Handlers) {
+  constructor(loop: OpeningHost, store: FileStore, handlers: Handlers) {
     this.#loop = loop;
     this.#endpoint = loop.endpoint;
     this.#store = store;
@@ -270,14 +296,14 @@ export class Opening {
         loop.counters[Counter.datagramsSent]! += blocks;
       },
       finished: (result) => {
-        if (result.rttMs > 0) this.#rtt.put(session.client, result.rttMs, now);
+        this.#measured(session, result.rttMs);
         loop.ended(session, result);
       },
       released: () => {
         loop.retire(link.socket);
         loop.release(session);
       },
-    }, this.#rates.of(session.client));
+    }, this.#rate(plan));
     session.sending = transfer;
     this.#begin(session, link, agreed);
     transfer.start(now);
@@ -370,7 +396,7 @@ export class Opening {
         return { code: refusal.tftpCode, message: refusal.message };
       },
       finished: (result) => {
-        if (result.rttMs > 0) this.#rtt.put(session.client, result.rttMs, now);
+        this.#measured(session, result.rttMs);
         loop.ended(session, result);
       },
       released: () => {
@@ -460,12 +486,14 @@ export class Opening {
         try {
           const opened = open(port);
           if (!(opened instanceof Promise)) return opened;
-          return opened.catch((error) => left > 1 ? attempt(left - 1) : Promise.reject(error));
+          return opened.catch((error) =>
+            left > 1 ? attempt(left - 1) : Promise.reject(busy(error))
+          );
         } catch (error) {
-          if (left === 1) throw error;
+          if (left === 1) throw busy(error);
         }
       }
-      throw new TftpRefusal(ERROR_NOT_DEFINED, "server busy");
+      throw busy(undefined);
     };
     return attempt(count);
   }
@@ -500,6 +528,17 @@ export class Opening {
     if (session.request.operation !== "write") return undefined;
     const text = session.request.options.find(([name]) => name === "tsize")?.[1];
     return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  }
+
+  #measured(session: Session, rttMs: number): void {
+    if (rttMs > 0) this.#rtt.put(session.client, rttMs, this.#endpoint.clock.now());
+  }
+
+  /** The bounds on a transfer's rate: the server's, the client's, and its rule's own. */
+  #rate({ session, overrides }: Plan): Rate | undefined {
+    const common = this.#rates.of(session.client);
+    const { maxRateBps = 0 } = overrides;
+    return maxRateBps > 0 ? bothRates(common, new RateGate(maxRateBps, 0).of("")) : common;
   }
 
   #timing(session: Session, now: number): Timing {
@@ -556,6 +595,19 @@ function translated(source: ReadSource): ReadSource {
   return encoded;
 }
 
+/** No port of the range is free, or none may be used. */
+function busy(cause: unknown): TftpRefusal {
+  return new TftpRefusal(ERROR_NOT_DEFINED, "server busy", { cause });
+}
+
 function dispose(content: Content): void {
-  if (content.kind === "source") content.source.close();
+  if (content.kind === "source") {
+    content.source.close();
+    return;
+  }
+  try {
+    Promise.resolve(content.stream[Symbol.asyncIterator]().return?.()).catch(() => {});
+  } catch {
+    // Somebody reads it already; then it is theirs.
+  }
 }

@@ -7,13 +7,14 @@
 import type { DatagramBatch } from "../ffi/mod.ts";
 import { FastwireError } from "../internal/errors.ts";
 import type { BlockSource } from "./blocks.ts";
-import { type Endpoint, SEND_SLAB_BYTES, type Timed } from "./endpoint.ts";
+import type { Endpoint, Timed } from "./endpoint.ts";
 import { type Link, Source } from "./link.ts";
 import {
   ACK,
   classify,
   decodeErrorMessage,
   decodeOptionsAck,
+  DEFAULT_BLOCK_BYTES,
   ERROR,
   type Negotiated,
   OACK,
@@ -22,12 +23,8 @@ import {
   type SendActions,
   type SendMachine,
   type TransferResult,
-  wireBlock,
-  writeDataHeader,
 } from "./protocol/mod.ts";
-
-/** Bytes of a DATA header. */
-const HEADER_BYTES = 4;
+import { WindowWriter } from "./window_writer.ts";
 
 /** What the owner of a sending transfer is told. */
 export interface SendingObserver {
@@ -64,8 +61,10 @@ export class SendingTransfer implements SendActions, Timed {
   /** The request or the options acknowledgement, as sent. */
   readonly #opening: Uint8Array;
   #source: BlockSource | undefined;
+  #writer: WindowWriter | undefined;
   #failure: unknown;
   #failed = false;
+  #mute = false;
   #started = false;
   #released = false;
   #acknowledged = 0;
@@ -121,13 +120,17 @@ export class SendingTransfer implements SendActions, Timed {
     const start = batch.starts[index]!;
     const end = start + batch.lengths[index]!;
     switch (classify(view, start, end)) {
-      case ACK:
+      case ACK: {
+        const wire = readBlockNumber(view, start);
         if (!this.link.settled) {
+          // Only ACK 0 can be a first answer: anything else is left over from a transfer that is gone.
+          if (wire !== 0) break;
           this.link.settle(batch, index);
           this.#begin(now);
         }
-        this.#receiveAck(readBlockNumber(view, start), now);
+        this.#receiveAck(wire, now);
         break;
+      }
       case OACK:
         this.link.settle(batch, index);
         this.#receiveOptions(decodeOptionsAck(batch.slab.bytes, start, end), now);
@@ -172,8 +175,9 @@ export class SendingTransfer implements SendActions, Timed {
     this.#settle(now);
   }
 
-  /** Ends the transfer from this side, telling the peer. */
-  abort(code: number, message: string, now: number): void {
+  /** Ends the transfer from this side, telling the peer unless `told` is false. */
+  abort(code: number, message: string, now: number, told = true): void {
+    this.#mute = !told;
     this.machine.abort(code, message, now, this);
     this.#settle(now);
   }
@@ -184,53 +188,38 @@ export class SendingTransfer implements SendActions, Timed {
 
   sendBlocks(first: number, count: number, again: boolean): void {
     if (this.#failed || this.#source === undefined) return;
-    const { view, bytes } = this.#endpoint.outgoing.slab;
-    const blockSize = this.machine.blockSize;
-    const rollover = this.machine.rollover;
-    const stride = blockSize + HEADER_BYTES;
-    const chunk = Math.max(1, Math.floor(SEND_SLAB_BYTES / stride));
-    let total = 0;
-    for (let done = 0; done < count; done += chunk) {
-      const blocks = Math.min(chunk, count - done);
-      const from = first + done;
-      let payload: number;
-      try {
-        payload = this.#source.fill(bytes, HEADER_BYTES, from, blocks, stride);
-      } catch (error) {
-        this.#fail(error);
-        return;
-      }
-      // Only the last block of all may be short: anything else means that the content shrank under us.
-      const missing = blocks * blockSize - payload;
-      if (missing > 0 && (missing > blockSize || from + blocks - 1 !== this.#source.lastBlock)) {
-        this.#fail(new RangeError("file truncated during transfer"));
-        return;
-      }
-      for (let k = 0, at = 0; k < blocks; k++, at += stride) {
-        writeDataHeader(view, at, wireBlock(from + k, rollover));
-      }
-      total += payload;
-      const length = payload + blocks * HEADER_BYTES;
-      this.#endpoint.send(
-        this.link.socket,
-        this.link.peer,
-        this.link.local,
-        0,
-        length,
-        blocks > 1 ? stride : 0,
-      );
+    let total: number;
+    try {
+      total = this.#windows().send(first, count);
+    } catch (error) {
+      this.#fail(error);
+      return;
     }
     this.#rate?.spend(total);
     this.#observer.sent?.(count, total, again);
   }
 
   sendError(code: number, message: string): void {
+    if (this.#mute) return;
     this.#endpoint.sendError(this.link.socket, this.link.peer, this.link.local, code, message);
   }
 
   finish(result: TransferResult): void {
+    this.#writer?.close();
     this.#source?.close();
     this.#observer.finished(result);
+  }
+
+  /** The writer; made when the block size is certain. */
+  #windows(): WindowWriter {
+    const { blockSize, rollover } = this.machine;
+    return this.#writer ??= new WindowWriter(
+      this.#endpoint,
+      this.link,
+      this.#source!,
+      blockSize,
+      rollover,
+    );
   }
 
   #receiveAck(wire: number, now: number): void {
@@ -265,7 +254,7 @@ export class SendingTransfer implements SendActions, Timed {
   /** No OACK came but an ACK: every option is off. */
   #begin(now: number): void {
     if (this.#source !== undefined) return;
-    this.#adopt(this.#observer.begin?.(this.machine.blockSize, this.machine.windowSize));
+    this.#adopt(this.#observer.begin?.(DEFAULT_BLOCK_BYTES, 1));
     this.#supply(now);
   }
 

@@ -9,16 +9,20 @@ import {
   copyAddress,
   type DatagramBatch,
   type DatagramCounters,
+  type DatagramError,
   type DatagramSocket,
   readAddress,
   type SocketAddress,
   unmapAddress,
+  writeAddress,
 } from "../ffi/mod.ts";
 import { AccessRules, RequestLimiter, TransferGate } from "./access.ts";
 import type { AccessRule } from "./access.ts";
 import { Counter, type CounterRow } from "./counters.ts";
 import { addressCell, type Endpoint, type Timed } from "./endpoint.ts";
-import { Opening } from "./opening.ts";
+import { type Link, Source } from "./link.ts";
+import { isLoopback } from "./link.ts";
+import type { Opening, OpeningHost } from "./opening.ts";
 import { PeerTable } from "./peer_table.ts";
 import {
   classify,
@@ -54,7 +58,7 @@ export interface LoopObserver {
 }
 
 /** See the module. */
-export class ServerLoop {
+export class ServerLoop implements OpeningHost {
   readonly endpoint: Endpoint;
   readonly settings: ResolvedServerSettings;
   readonly counters: CounterRow;
@@ -72,9 +76,9 @@ export class ServerLoop {
   #strayAnswers = 0;
   #accepting = true;
   #closed = false;
-  #idle: (() => void) | undefined;
+  readonly #idle: (() => void)[] = [];
   /** Gives a request to the thread that its sender's address picks; answers whether it was given away. */
-  deal: ((batch: DatagramBatch, index: number) => boolean) | undefined;
+  deal: ((batch: DatagramBatch, index: number, listener: number) => boolean) | undefined;
   /** Counts of sockets that are closed; open ones are added when asked. */
   readonly #retired: Float64Array = new Float64Array(6);
 
@@ -146,9 +150,9 @@ export class ServerLoop {
     return socket.local;
   }
 
-  /** Takes a request that another thread's listening socket received. */
-  dealt(bytes: Uint8Array, peer: DataView): void {
-    const listener = this.#listeners[0];
+  /** Takes a request that another thread's listening socket, of the same number, received. */
+  dealt(bytes: Uint8Array, peer: DataView, number: number): void {
+    const listener = this.#listeners[number];
     if (listener === undefined || this.#closed) return;
     const batch = this.endpoint.small;
     batch.slab.bytes.set(bytes, 0);
@@ -171,7 +175,7 @@ export class ServerLoop {
   drain(): Promise<void> {
     this.#accepting = false;
     return new Promise((resolve) => {
-      this.#idle = resolve;
+      this.#idle.push(resolve);
       this.#checkIdle();
     });
   }
@@ -182,7 +186,7 @@ export class ServerLoop {
     this.#accepting = false;
     const now = this.endpoint.clock.now();
     for (const session of this.#sessions.entries()) {
-      session.abort(ERROR_NOT_DEFINED, "server shutting down", now);
+      this.#abandon(session, "server shutting down", now, true);
     }
     this.#closed = true;
     this.publishSocketCounts();
@@ -192,7 +196,7 @@ export class ServerLoop {
     }
     await this.endpoint.host.close();
     await this.#opening.close();
-    this.#idle?.();
+    this.#checkIdle();
   }
 
   /** Brings the sockets' own counts into the shared row. Cheap; called about once a turn of the host timer. */
@@ -238,6 +242,8 @@ export class ServerLoop {
     code: number,
     message: string,
   ): void {
+    // Whoever asked has begun something else, or the server has stopped.
+    if (session.closed) return;
     this.counters[Counter.requestsRefused]!++;
     this.counters[Counter.errorsSent]!++;
     this.endpoint.sendError(listener, session.key, local, code, message);
@@ -305,12 +311,16 @@ export class ServerLoop {
     this.#sessions.remove(session);
   }
 
+  /** Ends a session from this side, whatever it was at. */
+  #abandon(session: Session, message: string, now: number, told: boolean): void {
+    session.abort(ERROR_NOT_DEFINED, message, now, told);
+    this.ended(session, undefined, message);
+    this.release(session);
+  }
+
   #checkIdle(): void {
-    if (this.active === 0 && this.#idle !== undefined) {
-      const idle = this.#idle;
-      this.#idle = undefined;
-      idle();
-    }
+    if (this.active > 0) return;
+    for (const idle of this.#idle.splice(0)) idle();
   }
 
   #listenerReady(listener: Listener): void {
@@ -322,8 +332,8 @@ export class ServerLoop {
       }
       const count = socket.receiveNow(batch);
       if (count === 0) {
-        // Answers to vanished requesters come back as errors; nothing to do about them here.
-        if (round === 0) socket.drainErrors(() => {});
+        if (round === 0) socket.drainErrors((error) => this.#listenerRefused(error));
+        this.endpoint.onDeadline();
         return;
       }
       const now = this.endpoint.clock.now();
@@ -332,6 +342,17 @@ export class ServerLoop {
       if (count < batch.capacity) break;
     }
     this.endpoint.onDeadline();
+  }
+
+  /** Who shares the listening port shares its errors. Those about vanished requesters concern nobody. */
+  #listenerRefused({ kind, peer }: DatagramError): void {
+    if (!this.settings.singlePort || kind !== "refused" || peer === undefined) return;
+    const key = addressCell();
+    writeAddress(key, 0, peer);
+    const session = this.#sessions.find(key, 0);
+    const now = this.endpoint.clock.now();
+    session?.sending?.refused(now);
+    session?.receiving?.refused(now);
   }
 
   #incoming(listener: Listener, batch: DatagramBatch, index: number, now: number): void {
@@ -368,7 +389,8 @@ export class ServerLoop {
   #toSession(session: Session, batch: DatagramBatch, index: number, now: number): void {
     this.#confirm(session);
     session.sending?.receive(batch, index, now);
-    if (session.receiving !== undefined) {
+    // A shared socket cannot stop listening for one: what its sink cannot take is lost, and comes again.
+    if (session.receiving !== undefined && !session.receiving.congested) {
       session.receiving.receive(batch, index, now);
       if (!this.#touched.includes(session)) this.#touched.push(session);
     }
@@ -399,16 +421,28 @@ export class ServerLoop {
         break;
       }
       this.counters[Counter.datagramsReceived]! += count;
-      this.#confirm(session);
+      if (!session.confirmed && heardFrom(sending?.link ?? receiving?.link, batch, count)) {
+        this.#confirm(session);
+      }
       if (sending !== undefined) {
         for (let i = 0; i < count; i++) sending.receive(batch, i, now);
       } else if (receiving !== undefined) {
         for (let i = 0; i < count; i++) receiving.receive(batch, i, now);
         receiving.endOfBatch(now);
+        if (receiving.pause(() => this.#resume(session, socket))) {
+          // The sink is behind: the kernel's buffer is the queue now.
+          socket.watch(undefined);
+          break;
+        }
       }
       if (count < batch.capacity) break;
     }
     this.endpoint.onDeadline();
+  }
+
+  #resume(session: Session, socket: DatagramSocket): void {
+    this.watchSession(session, socket);
+    this.#sessionReady(session, socket);
   }
 
   #confirm(session: Session): void {
@@ -425,7 +459,7 @@ export class ServerLoop {
       row[Counter.datagramsRejected]!++;
       return;
     }
-    if (this.deal?.(batch, index) === true) return;
+    if (this.deal?.(batch, index, this.#listeners.indexOf(listener)) === true) return;
     const bytes = batch.slab.bytes;
     const start = batch.starts[index]!;
     const end = start + batch.lengths[index]!;
@@ -440,8 +474,8 @@ export class ServerLoop {
         }
         return;
       }
-      known.abort(ERROR_NOT_DEFINED, "replaced by a new request", now);
-      this.release(known);
+      // Not told: an ERROR from the old port would look like the answer to the new request.
+      this.#abandon(known, "replaced by a new request", now, false);
     }
     const remote = unmapAddress(readAddress(batch.peers, peerStart));
     const request = decodeRequest(bytes, start, end);
@@ -526,9 +560,10 @@ export class ServerLoop {
   }
 }
 
-/** Whether a host is this machine's own loopback. */
-export function isLoopback(address: SocketAddress): boolean {
-  return address.address.startsWith("127.") || address.address === "::1";
+/** Whether any of `count` datagrams comes from the peer itself. */
+function heardFrom(link: Link | undefined, batch: DatagramBatch, count: number): boolean {
+  for (let i = 0; i < count; i++) if (link?.check(batch, i) === Source.Peer) return true;
+  return false;
 }
 
 /** Whether the address at a position is a multicast group or the limited broadcast address. */

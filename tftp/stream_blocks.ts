@@ -16,6 +16,7 @@ export interface StreamObserver {
 
 /** See the module. */
 export class StreamBlocks implements BlockSource {
+  readonly repeatable = false;
   readonly #queue: QueuedBlocks;
   readonly #aheadBytes: number;
   readonly #announced: number | undefined;
