@@ -39,7 +39,8 @@ export function testArguments(
   junitPath: string,
   rest: readonly string[],
 ): readonly string[] {
-  const common = ["test", "-A", "--quiet", `--junit-path=${junitPath}`];
+  const preload = "--preload=./tools/test_preload.ts";
+  const common = ["test", "-A", "--quiet", preload, `--junit-path=${junitPath}`];
   return peers ? [...common, "--permit-no-files", ...rest, "**/interop_test.ts"] : [
     ...common,
     "--parallel",
