@@ -128,6 +128,10 @@ export interface ClientJob {
   readonly local: string;
   readonly blockSize?: number;
   readonly windowSize?: number;
+  /** `octet` by default. */
+  readonly mode?: "octet" | "netascii";
+  /** Ask for no options at all; curl asks for some unless told not to. */
+  readonly noOptions?: boolean;
 }
 
 /**
@@ -142,11 +146,21 @@ export function clientWords(name: ClientName, job: ClientJob): readonly string[]
     if (value !== undefined) throw new TypeError(`Cannot give ${name} a ${what}: it has no option`);
   };
   if (name !== "atftp") refuse("window size", windowSize);
+  if (name !== "tftp" && job.mode === "netascii") refuse("mode", job.mode);
   switch (name) {
     case "tftp": {
       refuse("block size", blockSize);
       const files = action === "get" ? [remote, local] : [local, remote];
-      return [path, "-m", "binary", host, String(port), "-c", action, ...files];
+      return [
+        path,
+        "-m",
+        job.mode === "netascii" ? "ascii" : "binary",
+        host,
+        String(port),
+        "-c",
+        action,
+        ...files,
+      ];
     }
     case "atftp": {
       const options = [
@@ -158,6 +172,7 @@ export function clientWords(name: ClientName, job: ClientJob): readonly string[]
     }
     case "curl": {
       const size = blockSize === undefined ? [] : ["--tftp-blksize", String(blockSize)];
+      if (job.noOptions === true) size.push("--tftp-no-options");
       const url = `tftp://${host.includes(":") ? `[${host}]` : host}:${port}/${
         encodeURIComponent(remote)
       }`;
