@@ -10,6 +10,7 @@
 import { CapabilityError } from "../internal/errors.ts";
 import { Slab } from "../internal/bytes/slab.ts";
 import { ADDRESS_BYTES, type SocketAddress } from "./address.ts";
+import { resolveDriver } from "./capabilities.ts";
 
 /** Which driver a caller wants: the best there is, the kernel's or an error, or the portable one. */
 export type Driver = "auto" | "fast" | "portable";
@@ -216,14 +217,15 @@ export interface DatagramHostOptions {
 export async function openDatagramHost(options: DatagramHostOptions = {}): Promise<DatagramHost> {
   const driver = options.driver ?? "auto";
   const wait = options.wait ?? "events";
-  let reason = 'the portable driver was asked for with driver "portable"';
-  if (driver !== "portable") {
-    // Named "linux" by its file; whether it works is found by trying.
+  const choice = resolveDriver(driver, ["batchedDatagrams"]);
+  let reason = choice.reason;
+  if (choice.use === "fast") {
     const { openLinuxHost } = await import("./datagram_linux.ts");
     try {
       return await openLinuxHost(wait, options.reactor ?? "auto");
     } catch (error) {
-      if (driver === "fast") throw error;
+      // What was demanded is not replaced by something else.
+      if (driver === "fast" || (options.reactor ?? "auto") !== "auto") throw error;
       reason = error instanceof CapabilityError ? error.why : String(error);
     }
   }

@@ -443,7 +443,7 @@ const SUITE: readonly ContractCase<Subject>[] = [
   }],
 
   ["does not spin on an error nobody asked for", async (given) => {
-    const [a, b] = [await open(given), await open(given)];
+    const a = await open(given);
     const closed = await open(given);
     const nobody = closed.local;
     await closed.close();
@@ -456,13 +456,10 @@ const SUITE: readonly ContractCase<Subject>[] = [
     const batch = given.host.createBatch(1, 64);
     put(batch, nobody, pattern(4));
     a.send(batch);
-    // A hundred exchanges are time enough to spin in.
-    for (let i = 0; i < 100; i++) {
-      batch.count = 0;
-      put(batch, b.local, pattern(1));
-      b.send(batch);
-      await collect(given, b, 1);
-    }
+    if (a.traits.errorQueue) await given.until(() => calls > 0, "the error");
+    const turns = given.options.wait === "thread" ? 20 : 300;
+    let turn = 0;
+    await given.until(() => ++turn > turns, "turns enough to spin in");
     ok(calls <= 3, `${calls} calls`);
   }],
 
@@ -579,7 +576,11 @@ const SUITE: readonly ContractCase<Subject>[] = [
     a.send(batch);
     await given.until(() => a.counters().datagramsSent === 5, "everything sent");
     let seen = 0;
-    b.watch(() => void (seen += b.receiveNow(into)));
+    // As many calls as arrivals pass without a look, so that the next one is about what was left.
+    let calls = 0;
+    b.watch(() => {
+      if (++calls > 5) seen += b.receiveNow(into);
+    });
     await given.until(() => seen === 5, "five datagrams");
   }],
 

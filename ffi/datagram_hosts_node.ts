@@ -19,22 +19,24 @@ import {
 export class HostTexts {
   readonly #bytesOf = new Map<string, DataView<ArrayBuffer>>();
   readonly #lastHost = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+  readonly #ipv6: boolean;
   #lastText = "";
 
-  /**
-   * Writes the address of a received datagram.
-   *
-   * @param ipv6 The socket is an IPv6 one: IPv4 text becomes a mapped address.
-   */
-  write(text: string, ipv6: boolean, port: number, into: DataView, at: number): void {
+  /** @param ipv6 The socket is an IPv6 one: IPv4 addresses are mapped. */
+  constructor(ipv6: boolean) {
+    this.#ipv6 = ipv6;
+  }
+
+  /** Writes the address of a received datagram. */
+  write(text: string, port: number, into: DataView, at: number): void {
     let bytes = this.#bytesOf.get(text);
     if (bytes === undefined) {
       bytes = new DataView(new ArrayBuffer(ADDRESS_BYTES));
       const [host, zone] = text.split("%") as [string, string?];
-      const mapped = ipv6 && parseIpv4(host) >= 0 ? `::ffff:${host}` : host;
+      const mapped = this.#ipv6 && parseIpv4(host) >= 0 ? `::ffff:${host}` : host;
       const scope = zone === undefined ? 0 : scopeOf(zone);
       writeAddress(bytes, 0, {
-        family: ipv6 ? "ipv6" : "ipv4",
+        family: this.#ipv6 ? "ipv6" : "ipv4",
         address: mapped,
         port: 0,
         ...(scope > 0 ? { scope } : {}),
@@ -47,16 +49,12 @@ export class HostTexts {
     into.setUint16(at + 2, port, false);
   }
 
-  /**
-   * The text of an address to send to, in the socket's family; empty when it has none there.
-   *
-   * @param ipv6 The socket is an IPv6 one.
-   */
-  read(view: DataView, at: number, ipv6: boolean): string {
+  /** The text of an address to send to, in the socket's family; empty when it has none there. */
+  read(view: DataView, at: number): string {
     if (this.#lastText !== "" && equalHost(view, at, this.#lastHost, 0)) return this.#lastText;
     const { family, address, scope } = readAddress(view, at);
-    if (family === "ipv6" && !ipv6) return "";
-    let text = family === "ipv4" && ipv6 ? `::ffff:${address}` : address;
+    if (family === "ipv6" && !this.#ipv6) return "";
+    let text = family === "ipv4" && this.#ipv6 ? `::ffff:${address}` : address;
     if (scope !== undefined && view.getUint16(at, true) === AF_INET6) text += `%${zoneOf(scope)}`;
     copyAddress(view, at, this.#lastHost, 0);
     this.#lastText = text;

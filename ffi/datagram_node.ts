@@ -94,9 +94,8 @@ class NodeDatagramSocket implements DatagramSocket {
   readonly sendBufferBytes: number;
 
   readonly #socket: Socket;
-  readonly #ipv6: boolean;
   readonly #gone: () => void;
-  readonly #texts = new HostTexts();
+  readonly #texts: HostTexts;
   readonly #outbox: Outbox;
   readonly #pending = new PendingReceives();
   readonly #errors: DatagramError[] = [];
@@ -118,7 +117,7 @@ class NodeDatagramSocket implements DatagramSocket {
   constructor(socket: Socket, options: DatagramOptions, gone: () => void) {
     this.#socket = socket;
     this.#gone = gone;
-    this.#ipv6 = options.bind.family === "ipv6";
+    this.#texts = new HostTexts(options.bind.family === "ipv6");
     const bound = socket.address();
     const { scope } = options.bind;
     this.local = Object.freeze({
@@ -162,7 +161,7 @@ class NodeDatagramSocket implements DatagramSocket {
       batch.lengths[entry] = payload.length;
       batch.segments[entry] = 0;
       const at = entry * ADDRESS_BYTES;
-      this.#texts.write(sender.address, this.#ipv6, sender.port, peers, at);
+      this.#texts.write(sender.address, sender.port, peers, at);
       for (let i = 0; i < ADDRESS_BYTES; i += 4) locals.setUint32(at + i, 0);
       entry++;
     }
@@ -186,7 +185,7 @@ class NodeDatagramSocket implements DatagramSocket {
       const start = starts[entry]!;
       const end = start + lengths[entry]!;
       const at = entry * ADDRESS_BYTES;
-      const host = this.#texts.read(peers, at, this.#ipv6);
+      const host = this.#texts.read(peers, at);
       const port = peers.getUint16(at + 2, false);
       const step = segments[entry]! > 0 ? segments[entry]! : lengths[entry]!;
       let from = start;
@@ -293,7 +292,7 @@ class NodeDatagramSocket implements DatagramSocket {
 function bindSocket(options: DatagramOptions): Promise<Socket> {
   const { bind } = options;
   const ipv6 = bind.family === "ipv6";
-  const texts = new HostTexts();
+  const texts = new HostTexts(ipv6);
   const view = new DataView(new ArrayBuffer(ADDRESS_BYTES));
   // Checked by our own reader, so that both drivers refuse the same texts with the same words.
   texts.check(bind, view);
@@ -311,7 +310,7 @@ function bindSocket(options: DatagramOptions): Promise<Socket> {
       reject(fromRuntimeError(error, "bind", `bind to ${formatAddress(bind)}`));
     };
     socket.once("error", failed);
-    socket.bind({ address: texts.read(view, 0, ipv6), port: bind.port, exclusive: true }, () => {
+    socket.bind({ address: texts.read(view, 0), port: bind.port, exclusive: true }, () => {
       socket.off("error", failed);
       resolve(socket);
     });
