@@ -90,6 +90,13 @@ export interface PendingFile extends OpenFile {
   /** Size so far: the highest byte written. */
   readonly writtenBytes: number;
   /**
+   * Brings what was written to the disk, on another thread: a disk may take seconds, and the caller has others to serve.
+   * A {@linkcode PendingFile.commit} with `sync` soon after it waits for little.
+   *
+   * @throws {SystemError} When the disk refused; nothing is left behind then.
+   */
+  flush(): Promise<void>;
+  /**
    * Makes it visible, atomically, under its name, and closes it.
    *
    * @param options `replace`: an existing file gives way; otherwise `EEXIST`. `sync`: data and directory are on disk

@@ -14,6 +14,7 @@ import {
   constants,
   fchmodSync,
   fstatSync,
+  fsync,
   fsyncSync,
   linkSync,
   lstatSync,
@@ -378,6 +379,18 @@ class NodePendingFile extends NodeFile implements PendingFile {
   ): void {
     super.write(bytes, start, length, position);
     this.#written = Math.max(this.#written, position + length);
+  }
+
+  async flush(): Promise<void> {
+    this.requireOpen();
+    try {
+      await new Promise<void>((resolve, reject) =>
+        fsync(this.descriptor, (error) => error === null ? resolve() : reject(error))
+      );
+    } catch (error) {
+      this.discard();
+      throw fromRuntimeError(error, "fsync", this.what);
+    }
   }
 
   commit(options: { readonly replace: boolean; readonly sync: boolean }): void {

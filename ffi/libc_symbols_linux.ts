@@ -168,6 +168,15 @@ export const FILES = {
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64", optional: true },
   // int fsync(int fd)
   fsync: { parameters: ["i32"], result: "i32", optional: true },
+  // On another thread: it waits for a disk, for milliseconds and sometimes seconds. errno stays there.
+  // int fsync(int fd)
+  fsyncElsewhere: {
+    name: "fsync",
+    parameters: ["i32"],
+    result: "i32",
+    optional: true,
+    nonblocking: true,
+  },
   // int fdatasync(int fd)
   fdatasync: { parameters: ["i32"], result: "i32", optional: true },
   // int fchmod(int fd, mode_t mode)

@@ -253,6 +253,16 @@ export class LinuxPendingFile extends LinuxFile implements PendingFile {
     if (position + length > this.#written) this.#written = position + length;
   }
 
+  async flush(): Promise<void> {
+    this.requireOpen();
+    const { descriptor } = this;
+    // The kernel writes back the pages of the file, whoever asks: that the number may be closed meanwhile is harmless.
+    if (await this.libc.fsyncElsewhere(descriptor) === 0) return;
+    // The kernel tells each failure once and errno stayed on the other thread: a second call might succeed.
+    this.discard();
+    throw systemError("fsync", EIO, this.what);
+  }
+
   commit(options: { readonly replace: boolean; readonly sync: boolean }): void {
     this.requireOpen();
     const { libc } = this;

@@ -55,6 +55,8 @@ export class Endpoint {
   #lent = 0;
   #turn = 0;
   readonly #expire = (item: Timed): void => item.expire(this.#turn);
+  /** Promises that transfers wait for (a disk, a handler): a loop that blocks must let the event loop run for them. */
+  awaited = 0;
   /** Called when a deadline may have moved closer than the host timer knows. */
   onDeadline: () => void = () => {};
 

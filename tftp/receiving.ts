@@ -79,6 +79,8 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
   readonly #held: Map<number, Uint8Array<ArrayBuffer>> = new Map();
   #failure: unknown;
   #failed = false;
+  #mute = false;
+  #paused = false;
   #committing = false;
   #committed = false;
   #decided = false;
@@ -111,8 +113,14 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
     this.#observer = observer;
   }
 
+  /** Never while the sink is behind: who does not listen cannot say that the peer is silent. */
   get deadline(): number {
-    return this.machine.deadline;
+    return this.#paused ? Infinity : this.machine.deadline;
+  }
+
+  /** The sink has more than it can take. */
+  get congested(): boolean {
+    return this.#sink.congested === true && !this.#decided;
   }
 
   /** Sends the opening and begins to wait. */
@@ -148,10 +156,16 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
     this.#settle(now);
   }
 
-  /** Whether the sink is behind; if so, `resume` is called once it has room. */
+  /** Whether the sink is behind; if so, `resume` is called once it has room, and no time passes until then. */
   pause(resume: () => void): boolean {
-    if (this.#sink.congested !== true || this.#decided) return false;
-    this.#sink.onRoom = resume;
+    if (!this.congested) return false;
+    this.#paused = true;
+    this.#sink.onRoom = () => {
+      this.#paused = false;
+      if (this.#released) return;
+      this.#endpoint.deadlines.touch(this);
+      resume();
+    };
     return true;
   }
 
@@ -172,8 +186,9 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
     this.#settle(now);
   }
 
-  /** Ends the transfer from this side, telling the peer. */
-  abort(code: number, message: string, now: number): void {
+  /** Ends the transfer from this side, telling the peer unless `told` is false. */
+  abort(code: number, message: string, now: number, told = true): void {
+    this.#mute = !told;
     this.machine.abort(code, message, now, this);
     this.#settle(now);
   }
@@ -244,6 +259,7 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
   }
 
   sendError(code: number, message: string): void {
+    if (this.#mute) return;
     this.#endpoint.sendError(this.link.socket, this.link.peer, this.link.local, code, message);
   }
 
@@ -257,12 +273,18 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
   #datagram(batch: DatagramBatch, index: number, start: number, end: number, now: number): void {
     const view = batch.slab.view;
     switch (classify(view, start, end)) {
-      case DATA:
-        if (!this.link.settled) this.link.settle(batch, index);
+      case DATA: {
+        const wire = readBlockNumber(view, start);
+        if (!this.link.settled) {
+          // Only block 1 can be a first answer: anything else is left over from a transfer that is gone.
+          if (wire !== 1) break;
+          this.link.settle(batch, index);
+        }
         this.#payloadStart = start + HEADER_BYTES;
         this.#payloadBytes = end - start - HEADER_BYTES;
-        this.machine.receiveData(readBlockNumber(view, start), this.#payloadBytes, now, this);
+        this.machine.receiveData(wire, this.#payloadBytes, now, this);
         break;
+      }
       case OACK: {
         this.link.settle(batch, index);
         const verified = this.#observer.verify?.(decodeOptionsAck(batch.slab.bytes, start, end));
@@ -329,7 +351,8 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
       this.machine.committed(now, this);
       return;
     }
-    pending.then(
+    this.#endpoint.awaited++;
+    pending.finally(() => this.#endpoint.awaited--).then(
       () => {
         this.#committed = true;
         const later = this.#endpoint.clock.now();

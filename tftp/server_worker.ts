@@ -14,6 +14,7 @@ import {
 } from "../ffi/mod.ts";
 import { secureRandom } from "../internal/random.ts";
 import { systemClock } from "../internal/time/clock.ts";
+import { nextTurn } from "../internal/time/turn.ts";
 import { counterRow } from "./counters.ts";
 import { Endpoint } from "./endpoint.ts";
 import { LoopTimer } from "./loop_timer.ts";
@@ -30,6 +31,8 @@ import { DirectoryStore, storeOptions } from "./store.ts";
 
 /** Longest sleep, milliseconds: how stale the counts of an idle thread can be. */
 const MAX_SLEEP_MS = 250;
+/** Longest sleep while the event loop has something to tell. */
+const AWAITED_SLEEP_MS = 1;
 /** Transfer records are posted together: after this long, or this many. */
 const RECORDS_WAIT_MS = 50;
 const MAX_RECORDS = 64;
@@ -79,7 +82,7 @@ async function run(): Promise<void> {
   }
   const { host } = loop.endpoint;
   if (setup.threads > 1 && !setup.reusePort && setup.listens) {
-    loop.deal = (batch, index) => deal(port, setup.threads, batch, index);
+    loop.deal = (batch, index, listener) => deal(port, setup.threads, batch, index, listener);
   }
   port.onMessage((message) => receive(port, loop, records, message as ToWorker));
   if (setup.driver === "fast") {
@@ -132,11 +135,13 @@ async function sleepAndServe(port: ThreadPort, loop: ServerLoop, records: Record
   let publishAt = 0;
   while (!port.closing) {
     const now = clock.now();
-    const wait = Math.min(deadlines.next - now, records.waitMs(now), MAX_SLEEP_MS);
-    host.turn(Math.max(0, wait));
+    const awaited = endpoint.awaited > 0;
+    const most = awaited ? AWAITED_SLEEP_MS : MAX_SLEEP_MS;
+    host.turn(Math.max(0, Math.min(deadlines.next - now, records.waitMs(now), most)));
     endpoint.runDeadlines();
-    // Promises of stores and commits settle here; without any this costs nothing to speak of.
-    await undefined;
+    // What a disk on another thread has finished is told by the event loop; anything else only needs a moment.
+    if (awaited) await nextTurn();
+    else await undefined;
     const after = clock.now();
     if (records.waitMs(after) <= 0) records.flush();
     if (after >= publishAt) {
@@ -192,13 +197,20 @@ function receive(
       loop.dealt(
         message.request,
         new DataView(message.peer.buffer, message.peer.byteOffset, message.peer.byteLength),
+        message.listener,
       );
       break;
   }
 }
 
 /** Sends a request to the thread that serves its sender; false when that is this one. */
-function deal(port: ThreadPort, threads: number, batch: DatagramBatch, index: number): boolean {
+function deal(
+  port: ThreadPort,
+  threads: number,
+  batch: DatagramBatch,
+  index: number,
+  listener: number,
+): boolean {
   const thread = hashAddress(batch.peers, index * ADDRESS_BYTES) % threads;
   if (thread === 0) return false;
   const start = batch.starts[index]!;
@@ -208,7 +220,7 @@ function deal(port: ThreadPort, threads: number, batch: DatagramBatch, index: nu
     ADDRESS_BYTES,
   ).slice();
   const request = batch.slab.bytes.slice(start, start + batch.lengths[index]!);
-  post(port, { kind: "deal", thread, request, peer });
+  post(port, { kind: "deal", thread, request, peer, listener });
   return true;
 }
 

@@ -319,11 +319,21 @@ class FileSink implements WriteSink {
     this.#file.writePieces(bytes, start, pieceBytes, strideBytes, length, position);
   }
 
-  commit(): void {
-    const { allowOverwrite, sync } = this.#policy;
+  commit(): void | Promise<void> {
+    if (this.#policy.sync === "never") return this.#publish(false);
+    return this.#file.flush().then(
+      () => this.#publish(true),
+      (error) => {
+        this.#upload.end(0);
+        throw refusalOf(error);
+      },
+    );
+  }
+
+  #publish(sync: boolean): void {
     try {
       const kept = this.#file.writtenBytes;
-      this.#file.commit({ replace: allowOverwrite, sync: sync === "close" });
+      this.#file.commit({ replace: this.#policy.allowOverwrite, sync });
       this.#upload.end(kept);
     } finally {
       this.#upload.end(0);

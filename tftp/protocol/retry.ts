@@ -74,7 +74,9 @@ export class RetryTimer {
   /** How long to wait from now on, milliseconds, back-off included. */
   get intervalMs(): number {
     if (this.#fixed > 0) return this.#fixed;
-    return Math.min(this.#rto * 2 ** this.#backOff, this.#maxRto) * this.#spread;
+    // A power costs more than the rest of what an ACK does here.
+    const rto = this.#backOff === 0 ? this.#rto : this.#rto * 2 ** this.#backOff;
+    return Math.min(rto, this.#maxRto) * this.#spread;
   }
 
   /**
