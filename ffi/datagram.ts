@@ -55,10 +55,13 @@ export interface DatagramOptions {
 
 /** Monotonic counts of one socket: the numbers that explain most performance reports. */
 export interface DatagramCounters {
-  /** System calls made to receive, and to send. */
+  /** System calls made to receive. */
   readonly receiveCalls: number;
+  /** System calls made to send. */
   readonly sendCalls: number;
+  /** Datagrams handed over, those of runs counted one by one. */
   readonly datagramsReceived: number;
+  /** Datagrams the kernel took, those of runs counted one by one. */
   readonly datagramsSent: number;
   /** Datagrams that were dropped while sending because the kernel had no room or a filter refused. */
   readonly sendDrops: number;
@@ -88,8 +91,11 @@ export class DatagramBatch {
   readonly capacity: number;
   /** Entries it holds now. */
   count = 0;
+  /** Where each entry begins in the slab. */
   readonly starts: Int32Array<ArrayBuffer>;
+  /** Bytes of each entry. */
   readonly lengths: Int32Array<ArrayBuffer>;
+  /** Bytes of each datagram of a run; 0 for an entry that is one datagram. */
   readonly segments: Int32Array<ArrayBuffer>;
   /** Who sent the entry or whom it goes to: position `i * ADDRESS_BYTES`, format of `address.ts`. */
   readonly peers: DataView<ArrayBuffer>;
@@ -99,7 +105,12 @@ export class DatagramBatch {
    */
   readonly locals: DataView<ArrayBuffer>;
 
-  /** @param capacity Entries. @param slotBytes Bytes of each receive slot. */
+  /**
+   * Makes an empty batch.
+   *
+   * @param capacity Entries.
+   * @param slotBytes Bytes of each receive slot.
+   */
   constructor(capacity: number, slotBytes: number) {
     this.slab = new Slab(capacity, slotBytes);
     this.capacity = capacity;
@@ -126,9 +137,11 @@ export interface DatagramError {
 export interface DatagramSocket extends AsyncDisposable {
   /** Where it is bound; the port is the real one. */
   readonly local: SocketAddress;
+  /** What it can do. */
   readonly traits: DatagramTraits;
   /** Kernel buffer sizes really in force, bytes, in the unit they are asked for (Linux reports double); 0 where unknown. */
   readonly receiveBufferBytes: number;
+  /** The same for the send buffer. */
   readonly sendBufferBytes: number;
   /**
    * Fills `batch` with what is there now, up to its capacity, and sets `batch.count`.
@@ -162,6 +175,7 @@ export interface DatagramSocket extends AsyncDisposable {
 
 /** A place where sockets live: one driver, one way of waiting. */
 export interface DatagramHost extends AsyncDisposable {
+  /** What its sockets can do. */
   readonly traits: DatagramTraits;
   /** Why a better driver was not taken, one sentence; empty when this is the best. */
   readonly fallbackReason: string;

@@ -66,6 +66,7 @@ export {
   type Symlinks,
 } from "./file.ts";
 export type { Reactor, Watch } from "./reactor.ts";
+export { Slab } from "../internal/bytes/slab.ts";
 export {
   startThread,
   type Thread,

@@ -42,6 +42,7 @@ import { type BlockSink, ReceivingTransfer } from "./receiving.ts";
 import { SendingTransfer } from "./sending.ts";
 import type { ClientOptions, ResolvedClientOptions } from "./settings.ts";
 import { FunctionSink, MemorySink } from "./sinks.ts";
+import type { ReadSource } from "./store.ts";
 import { MemorySource } from "./store_memory.ts";
 import { StreamBlocks } from "./stream_blocks.ts";
 
@@ -65,11 +66,17 @@ export class TftpClient implements AsyncDisposable {
   readonly #host: DatagramHost;
   readonly #endpoint: Endpoint;
   readonly #timer: LoopTimer | undefined;
+  /** Transfers that still hold a socket, and how to end each. */
+  readonly #transfers = new Map<Transfer, (reason: unknown) => void>();
   #running = 0;
   #turning: Promise<void> | undefined;
   #closed = false;
 
-  /** @param host Owned by the client from now on. */
+  /**
+   * Use `connect()`, which chooses the driver.
+   *
+   * @param host Owned by the client from now on.
+   */
   constructor(server: SocketAddress, given: ClientOptions, host: DatagramHost) {
     this.server = server;
     this.#given = given;
@@ -176,26 +183,26 @@ export class TftpClient implements AsyncDisposable {
   async stat(name: string, options: TransferOptions = {}): Promise<number | undefined> {
     const resolved = { ...this.#resolve(options), transferSize: true, fallback: false };
     let size: number | undefined;
-    const stop = new AbortController();
-    const signal = options.signal === undefined
-      ? stop.signal
-      : AbortSignal.any([options.signal, stop.signal]);
-    const enough = (told: number | undefined): void => {
-      size = told;
-      stop.abort(STAT_DONE);
-    };
     try {
-      await this.#receive(name, resolved, { signal }, () => new FunctionSink(() => {}), enough);
+      await this.#receive(
+        name,
+        resolved,
+        { signal: options.signal },
+        () => new FunctionSink(() => {}),
+        (told) => size = told,
+      );
     } catch (error) {
       if (error !== STAT_DONE) throw error;
     }
     return size;
   }
 
-  /** Ends the running transfers; idempotent. */
+  /** Ends the running transfers, whose promises reject with an `AbortError`; idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    const reason = new DOMException("The client was closed", "AbortError");
+    for (const end of [...this.#transfers.values()]) end(reason);
     this.#timer?.stop();
     await this.#host.close();
   }
@@ -224,6 +231,7 @@ export class TftpClient implements AsyncDisposable {
     transfer: TransferOptions,
     size: number | undefined,
     run: (attempt: Attempt) => Promise<TransferSummary>,
+    repeatable: () => boolean = () => true,
   ): Promise<TransferSummary> {
     if (this.#closed) throw new TypeError("Cannot start a transfer: the client is closed");
     transfer.signal?.throwIfAborted();
@@ -255,7 +263,9 @@ export class TftpClient implements AsyncDisposable {
     try {
       return await run(attempt(first, suspicious ? Math.min(3, options.retries) : options.retries));
     } catch (error) {
-      if (!(error instanceof TransferError) || first.length === 0 || error.bytes > 0) {
+      if (
+        !(error instanceof TransferError) || first.length === 0 || error.bytes > 0 || !repeatable()
+      ) {
         throw error instanceof TransferError ? error.error : error;
       }
       const refused = options.fallback && isPeerError(error.error, [8, 0, 4]);
@@ -315,6 +325,7 @@ export class TftpClient implements AsyncDisposable {
                 moved.totalBytes = verified.transferSize;
                 if (sized !== undefined) {
                   sized(verified.transferSize);
+                  done.failure = STAT_DONE;
                   return { refused: "User aborted the transfer" };
                 }
                 if (sink instanceof MemorySink && verified.transferSize !== undefined) {
@@ -332,9 +343,17 @@ export class TftpClient implements AsyncDisposable {
               return { code: 3, message: "cannot store the file" };
             },
             finished: (result) => done.finished(result, agreed.blockSize, agreed.windowSize),
-            released: () => {},
+            released: () => this.#transfers.delete(running),
           });
-          if (sized !== undefined) done.onData = () => sized(undefined);
+          if (sized !== undefined) {
+            done.onData = () => {
+              // DATA instead of an answer to the options: the server does not tell.
+              if (machine.receivedBlocks === 0) return;
+              sized(undefined);
+              done.failure = STAT_DONE;
+              running.abort(0, abortedMessage, this.#endpoint.clock.now());
+            };
+          }
           return running;
         }),
     );
@@ -348,8 +367,11 @@ export class TftpClient implements AsyncDisposable {
   ): Promise<TransferSummary> {
     const plain: SendContent = content instanceof Uint8Array
       ? { source: new MemorySource(content) }
+      : "source" in content
+      ? { source: borrowed(content.source) }
       : content;
     const netascii = options.mode === "netascii";
+    let streamed: StreamBlocks | undefined;
     const size = netascii ? undefined : "source" in plain ? plain.source.sizeBytes : plain.size;
     return this.#attempts(
       "write",
@@ -360,7 +382,6 @@ export class TftpClient implements AsyncDisposable {
       (attempt) =>
         this.#run(attempt, (link, opening, done) => {
           let agreed = NO_OPTIONS;
-          let streamed: StreamBlocks | undefined;
           const begin = (blockSize: number, windowSize: number): BlockSource => {
             if ("source" in plain) {
               return netascii
@@ -402,6 +423,9 @@ export class TftpClient implements AsyncDisposable {
               return verified;
             },
             begin,
+            failed: (error) => {
+              done.failure = error;
+            },
             acknowledged: (blocks) =>
               done.progress(
                 Math.min(blocks * machine.blockSize, size ?? Infinity),
@@ -409,10 +433,12 @@ export class TftpClient implements AsyncDisposable {
                 machine.retransmits,
               ),
             finished: (result) => done.finished(result, agreed.blockSize, agreed.windowSize),
-            released: () => {},
+            released: () => this.#transfers.delete(running),
           });
           return running;
         }),
+      // What a stream has yielded is gone.
+      () => streamed === undefined,
     );
   }
 
@@ -430,6 +456,11 @@ export class TftpClient implements AsyncDisposable {
       receiveBufferBytes: attempt.options.receiveBufferBytes,
       sendBufferBytes: attempt.operation === "write" ? attempt.options.receiveBufferBytes : 0,
     });
+    if (this.#closed || attempt.signal?.aborted === true) {
+      await socket.close();
+      attempt.signal?.throwIfAborted();
+      throw new DOMException("The client was closed", "AbortError");
+    }
     const peer = addressCell();
     writeAddress(peer, 0, this.server);
     const link = new Link(endpoint, socket, peer, 0, undefined, true, {
@@ -458,11 +489,13 @@ export class TftpClient implements AsyncDisposable {
         ready();
       };
       socket.watch(ready);
-      const abort = (): void => {
-        done.failure = attempt.signal!.reason;
+      const end = (reason: unknown): void => {
+        done.failure = reason;
         transfer.abort(0, abortedMessage, endpoint.clock.now());
         endpoint.onDeadline();
       };
+      this.#transfers.set(transfer, end);
+      const abort = (): void => end(attempt.signal!.reason);
       attempt.signal?.addEventListener("abort", abort, { once: true });
       done.cleanup = () => attempt.signal?.removeEventListener("abort", abort);
       transfer.start(endpoint.clock.now());
@@ -560,6 +593,16 @@ export class TftpClient implements AsyncDisposable {
     const fits = local ? 32768 : mtu - (family === "ipv4" ? 32 : 52);
     return Math.max(512, Math.min(fits, Math.max(SAFE_BLOCK_BYTES, room), 65464));
   }
+}
+
+/** A source that stays the caller's: a second attempt may need it again. */
+function borrowed(source: ReadSource): ReadSource {
+  return {
+    sizeBytes: source.sizeBytes,
+    readPieces: (bytes, start, pieceBytes, strideBytes, length, position) =>
+      source.readPieces(bytes, start, pieceBytes, strideBytes, length, position),
+    close: () => {},
+  };
 }
 
 type Transfer = SendingTransfer | ReceivingTransfer;

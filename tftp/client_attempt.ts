@@ -26,6 +26,7 @@ export interface TransferProgress {
   readonly bytes: number;
   /** Bytes in all, when known. */
   readonly totalBytes: number | undefined;
+  /** Packets that were sent again. */
   readonly retransmits: number;
 }
 
@@ -33,12 +34,17 @@ export interface TransferProgress {
 export interface TransferSummary {
   /** Payload bytes, as they crossed the network. */
   readonly bytes: number;
+  /** Blocks, the last one included. */
   readonly blocks: number;
   /** What was agreed on. */
   readonly blockSize: number;
+  /** Window that was agreed on, blocks. */
   readonly windowSize: number;
+  /** From the request to the last acknowledgement, milliseconds. */
   readonly durationMs: number;
+  /** Packets that were sent again. */
   readonly retransmits: number;
+  /** Times the retransmission timer ran out. */
   readonly timeouts: number;
   /** Smoothed round-trip time, milliseconds; 0 when never measured. */
   readonly rttMs: number;
@@ -69,7 +75,9 @@ export interface Attempt {
   readonly name: string;
   readonly options: ResolvedClientOptions;
   readonly pairs: readonly OptionPair[];
+  /** Block size that was agreed on, bytes. */
   readonly blockSize: number;
+  /** Window that was agreed on, blocks. */
   readonly windowSize: number;
   readonly maxRetries: number;
   readonly signal: AbortSignal | undefined;

@@ -7,9 +7,11 @@ import type { SocketAddress } from "../ffi/mod.ts";
 
 /** A request as a handler sees it. */
 export interface RequestInfo {
+  /** What is asked for. */
   readonly operation: "read" | "write";
   /** The requested name, as text; bytes that are not UTF-8 are shown as escapes. */
   readonly filename: string;
+  /** The transfer mode. */
   readonly mode: "octet" | "netascii";
   /** The options the client asked for: lower-case name to value. */
   readonly options: Readonly<Record<string, string>>;
@@ -52,6 +54,8 @@ export type WriteHandler = (request: RequestInfo) => WriteAnswer | Promise<Write
 
 /** The handlers of a server. */
 export interface Handlers {
+  /** Answers read requests. */
   readonly onRead?: ReadHandler | undefined;
+  /** Answers write requests. */
   readonly onWrite?: WriteHandler | undefined;
 }

@@ -21,7 +21,7 @@
  * @module
  */
 export { serve, type ServerOptions, type ServerSnapshot, type TftpServer } from "./server.ts";
-export type { CounterName } from "./counters.ts";
+export { COUNTER_NAMES, type CounterName } from "./counters.ts";
 export type { SessionInfo, TransferRecord } from "./session.ts";
 export type {
   Handlers,

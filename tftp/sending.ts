@@ -5,7 +5,6 @@
  * @module
  */
 import type { DatagramBatch } from "../ffi/mod.ts";
-import { FastwireError } from "../internal/errors.ts";
 import type { BlockSource } from "./blocks.ts";
 import type { Endpoint, Timed } from "./endpoint.ts";
 import { type Link, Source } from "./link.ts";
@@ -24,6 +23,7 @@ import {
   type SendMachine,
   type TransferResult,
 } from "./protocol/mod.ts";
+import { refusalOf } from "./refusal.ts";
 import { WindowWriter } from "./window_writer.ts";
 
 /** What the owner of a sending transfer is told. */
@@ -38,6 +38,8 @@ export interface SendingObserver {
   sent?(blocks: number, payloadBytes: number, again: boolean): void;
   /** The peer confirmed everything up to a block index. */
   acknowledged?(blocks: number): void;
+  /** The content cannot be read; the peer is told and `finished` follows. */
+  failed?(error: unknown): void;
   /** The transfer is decided. */
   finished(result: TransferResult): void;
   /** The transfer lets go of its socket: nothing comes from it any more. */
@@ -293,13 +295,9 @@ export class SendingTransfer implements SendActions, Timed {
   #settle(now: number): void {
     if (this.#failed && !this.machine.finished) {
       this.#failed = false;
-      const error = this.#failure;
-      const text = error instanceof FastwireError
-        ? "read error"
-        : error instanceof Error
-        ? error.message
-        : "read error";
-      this.machine.abort(0, text, now, this);
+      this.#observer.failed?.(this.#failure);
+      const refusal = refusalOf(this.#failure);
+      this.machine.abort(refusal.tftpCode, refusal.message, now, this);
     }
     if (!this.machine.finished) {
       this.#endpoint.deadlines.touch(this);

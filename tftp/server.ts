@@ -61,6 +61,7 @@ export interface TftpServer extends AsyncDisposable {
   readonly addresses: readonly SocketAddress[];
   /** The driver that carries the datagrams. */
   readonly driver: "linux" | "node";
+  /** What its sockets can do. */
   readonly traits: DatagramTraits;
   /** Why a faster driver is not used; empty when there is none. */
   readonly fallbackReason: string;
@@ -122,7 +123,10 @@ export async function serve(options: ServerOptions): Promise<TftpServer> {
   const fast = choice.use === "fast";
   // Functions cannot travel to another thread.
   const here = store !== undefined || onRead !== undefined || onWrite !== undefined;
-  const threads = here ? 0 : fast ? settings.workers : settings.workers > 1 ? settings.workers : 0;
+  // Where the kernel does not spread clients over sockets of one port, only one thread can own the port.
+  const spread = fast || !settings.singlePort;
+  const several = settings.workers > 1 && spread;
+  const threads = here ? 0 : fast ? settings.workers : several ? settings.workers : 0;
   const binds = settings.listen.map(bindAddress);
   const common: Common = {
     settings,
@@ -360,12 +364,15 @@ class ThreadedServer implements TftpServer {
   }
 
   async sessions(): Promise<readonly SessionInfo[]> {
+    if (this.#closing !== undefined) return [];
     return (await Promise.all(this.#members.map((member) => member.sessions()))).flat();
   }
 
   async shutdown(options: { readonly graceMs?: number } = {}): Promise<void> {
-    const all = Promise.all(this.#members.map((member) => member.drain()));
-    await drained(all, options.graceMs ?? this.#drainTimeoutMs);
+    if (this.#closing === undefined) {
+      const all = Promise.all(this.#members.map((member) => member.drain()));
+      await drained(all, options.graceMs ?? this.#drainTimeoutMs);
+    }
     await this.close();
   }
 
@@ -386,7 +393,7 @@ class Member {
   traits!: DatagramTraits;
   #refusal: ThreadRefusal | undefined;
   readonly #report: (record: TransferRecord) => void;
-  #drained: () => void = () => {};
+  readonly #draining: (() => void)[] = [];
   readonly #listing: ((sessions: readonly SessionInfo[]) => void)[] = [];
   #others: readonly Member[] = [];
 
@@ -430,7 +437,7 @@ class Member {
 
   drain(): Promise<void> {
     return new Promise((resolve) => {
-      this.#drained = resolve;
+      this.#draining.push(resolve);
       this.#post({ kind: "drain" });
     });
   }
@@ -456,7 +463,7 @@ class Member {
         for (const record of message.records) this.#report(record);
         break;
       case "drained":
-        this.#drained();
+        for (const drained of this.#draining.splice(0)) drained();
         break;
       case "sessions":
         this.#listing.shift()?.(message.sessions);
@@ -466,6 +473,7 @@ class Member {
           kind: "dealt",
           request: message.request,
           peer: message.peer,
+          listener: message.listener,
         });
         break;
     }

@@ -13,19 +13,31 @@ import type { SendingTransfer } from "./sending.ts";
 
 /** What is known of a transfer that ended. Plain data, frozen. */
 export interface TransferRecord {
+  /** `read`: the server sent a file. `write`: it received one. */
   readonly operation: "read" | "write";
+  /** The requested name, as text. */
   readonly filename: string;
+  /** The transfer mode. */
   readonly mode: "octet" | "netascii";
+  /** The client. */
   readonly remote: SocketAddress;
+  /** How it ended. */
   readonly outcome: TransferOutcome;
   /** Payload bytes that reached the other side. */
   readonly bytes: number;
+  /** Blocks that reached the other side. */
   readonly blocks: number;
+  /** Block size that was agreed on, bytes. */
   readonly blockSize: number;
+  /** Window that was agreed on, blocks. */
   readonly windowSize: number;
+  /** From the request to the end, milliseconds. */
   readonly durationMs: number;
+  /** Packets that were sent again. */
   readonly retransmits: number;
+  /** Times the retransmission timer ran out. */
   readonly timeouts: number;
+  /** Smoothed round-trip time, milliseconds; 0 when never measured. */
   readonly rttMs: number;
   /** Code of the ERROR that ended it, when one did. */
   readonly errorCode?: number;
@@ -35,13 +47,19 @@ export interface TransferRecord {
 
 /** What is known of a transfer that runs. */
 export interface SessionInfo {
+  /** `read`: the server sent a file. `write`: it received one. */
   readonly operation: "read" | "write";
+  /** The requested name, as text. */
   readonly filename: string;
+  /** The client. */
   readonly remote: SocketAddress;
+  /** Block size that was agreed on, bytes. */
   readonly blockSize: number;
+  /** Window that was agreed on, blocks. */
   readonly windowSize: number;
   /** Payload bytes so far. */
   readonly bytes: number;
+  /** Milliseconds since the request. */
   readonly ageMs: number;
 }
 
@@ -53,6 +71,7 @@ export class Session implements PeerEntry<Session>, Timed {
   readonly key: DataView<ArrayBuffer> = addressCell();
   next: Session | undefined = undefined;
   readonly request: TftpRequest;
+  /** The client. */
   readonly remote: SocketAddress;
   /** The client's host as text, for limits. */
   readonly client: string;
@@ -114,11 +133,11 @@ export class Session implements PeerEntry<Session>, Timed {
     return now - this.startedAt < REQUEST_REPEAT_MS ? "ignore" : "replace";
   }
 
-  /** The running transfer's end, from this side. */
-  abort(code: number, message: string, now: number): void {
+  /** The running transfer's end, from this side; the peer is told unless it has begun something else. */
+  abort(code: number, message: string, now: number, told: boolean): void {
     this.opening.abort();
-    this.sending?.abort(code, message, now);
-    this.receiving?.abort(code, message, now);
+    this.sending?.abort(code, message, now, told);
+    this.receiving?.abort(code, message, now, told);
   }
 
   expire(): void {

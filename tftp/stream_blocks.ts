@@ -4,7 +4,8 @@
  * @module
  */
 import { type BlockSource, QueuedBlocks } from "./blocks.ts";
-import { NetasciiEncoder } from "./protocol/mod.ts";
+import { ERROR_NOT_DEFINED, NetasciiEncoder } from "./protocol/mod.ts";
+import { TftpRefusal } from "./refusal.ts";
 
 /** What a {@linkcode StreamBlocks} tells its owner. */
 export interface StreamObserver {
@@ -91,7 +92,7 @@ export class StreamBlocks implements BlockSource {
       if (done === true) break;
       total += value.length;
       if (this.#announced !== undefined && total > this.#announced) {
-        throw new RangeError("content is longer than announced");
+        throw new TftpRefusal(ERROR_NOT_DEFINED, "content is longer than announced");
       }
       this.#push(value);
       this.#observer!.supplied();
@@ -101,7 +102,7 @@ export class StreamBlocks implements BlockSource {
     }
     if (this.#closed) return;
     if (this.#announced !== undefined && total < this.#announced) {
-      throw new RangeError("content is shorter than announced");
+      throw new TftpRefusal(ERROR_NOT_DEFINED, "content is shorter than announced");
     }
     this.#queue.end();
     this.#observer!.supplied();

@@ -12,7 +12,8 @@ import type { DatagramBatch } from "../ffi/mod.ts";
 import type { BlockSource } from "./blocks.ts";
 import { AHEAD_SLAB_BYTES, type Endpoint, SEND_SLAB_BYTES } from "./endpoint.ts";
 import type { Link } from "./link.ts";
-import { wireBlock, writeDataHeader } from "./protocol/mod.ts";
+import { ERROR_NOT_DEFINED, wireBlock, writeDataHeader } from "./protocol/mod.ts";
+import { TftpRefusal } from "./refusal.ts";
 
 /** Bytes of a DATA header. */
 const HEADER_BYTES = 4;
@@ -51,7 +52,7 @@ export class WindowWriter {
    * Sends `count` blocks from `first` on.
    *
    * @returns Payload bytes.
-   * @throws {SystemError} When reading fails. @throws {RangeError} When the content is shorter than it was.
+   * @throws {SystemError} When reading fails. @throws {TftpRefusal} When the content is shorter than it was.
    */
   send(first: number, count: number): number {
     const most = Math.floor(AHEAD_SLAB_BYTES / this.#stride);
@@ -120,7 +121,7 @@ export class WindowWriter {
       missing > 0 &&
       (missing > this.#blockSize || first + blocks - 1 !== this.#source.lastBlock)
     ) {
-      throw new RangeError("file truncated during transfer");
+      throw new TftpRefusal(ERROR_NOT_DEFINED, "file truncated during transfer");
     }
     const rollover = this.#rollover;
     for (let k = 0, at = 0; k < blocks; k++, at += stride) {

@@ -82,7 +82,7 @@ export async function untilBound(port: number, limitMs = 5000): Promise<void> {
   const until = performance.now() + limitMs;
   while (performance.now() < until) {
     for (const table of ["/proc/net/udp", "/proc/net/udp6"]) {
-      if (Deno.readTextFileSync(table).includes(wanted)) return;
+      if ((await Deno.readTextFile(table)).includes(wanted)) return;
     }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

@@ -58,7 +58,7 @@ async function counted(pid: number, act: () => Promise<unknown>): Promise<number
 /** Waits until the tracer has hold of the process. */
 async function attached(pid: number, tracer: number): Promise<void> {
   for (let i = 0; i < 250; i++) {
-    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+    const status = await Deno.readTextFile(`/proc/${pid}/status`);
     if (Number(/TracerPid:\s+(\d+)/.exec(status)?.[1]) === tracer) break;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

@@ -22,6 +22,8 @@ export class Slab {
   readonly stride: number;
 
   /**
+   * Allocates the memory, all zero.
+   *
    * @param slots How many slots, at least 1.
    * @param slotBytes Bytes each slot must hold at least.
    * @throws {RangeError} When either is not a positive integer.
