@@ -45,14 +45,7 @@ export class RateGate {
   of(client: string): Rate | undefined {
     const total = this.#total;
     const own = this.#clientBps > 0 ? this.#own(client) : undefined;
-    if (total === undefined || own === undefined) return total ?? own;
-    return {
-      waitMs: (now) => Math.max(total.waitMs(now), own.waitMs(now)),
-      spend: (bytes) => {
-        total.spend(bytes);
-        own.spend(bytes);
-      },
-    };
+    return bothRates(total, own);
   }
 
   #own(client: string): Debt {
@@ -69,4 +62,16 @@ export class RateGate {
     }
     return debt;
   }
+}
+
+/** The bound that two bounds make together. */
+export function bothRates(a: Rate | undefined, b: Rate | undefined): Rate | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return {
+    waitMs: (now) => Math.max(a.waitMs(now), b.waitMs(now)),
+    spend: (bytes) => {
+      a.spend(bytes);
+      b.spend(bytes);
+    },
+  };
 }

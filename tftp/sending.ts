@@ -5,7 +5,7 @@
  * @module
  */
 import type { DatagramBatch } from "../ffi/mod.ts";
-import type { BlockSource } from "./blocks.ts";
+import { type BlockSource, FileBlocks } from "./blocks.ts";
 import type { Endpoint, Timed } from "./endpoint.ts";
 import { type Link, Source } from "./link.ts";
 import {
@@ -74,7 +74,7 @@ export class SendingTransfer implements SendActions, Timed {
   #heldAck = -1;
   #heldUntil = Infinity;
   readonly #rate: Rate | undefined;
-  /** The source's size was not known when it was opened: the machine must be told what is there. */
+  /** The machine does not know the source's size and must be told what is there. */
   #streams = false;
 
   /**
@@ -262,7 +262,8 @@ export class SendingTransfer implements SendActions, Timed {
 
   #adopt(source: BlockSource | undefined): void {
     this.#source = source;
-    this.#streams = source !== undefined && source.sizeBytes === undefined;
+    // Only of plain content the machine was told the size, whatever the others have found out meanwhile.
+    this.#streams = source !== undefined && !(source instanceof FileBlocks);
   }
 
   #supply(now: number): void {

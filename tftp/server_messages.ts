@@ -79,7 +79,13 @@ export interface WorkerSetup {
 export type ToWorker =
   | { readonly kind: "drain" }
   | { readonly kind: "sessions" }
-  | { readonly kind: "dealt"; readonly request: Uint8Array; readonly peer: Uint8Array };
+  | {
+    readonly kind: "dealt";
+    readonly request: Uint8Array;
+    readonly peer: Uint8Array;
+    /** Which of the listening sockets received it. */
+    readonly listener: number;
+  };
 
 /** From a thread. */
 export type FromWorker =
@@ -97,4 +103,5 @@ export type FromWorker =
     readonly thread: number;
     readonly request: Uint8Array;
     readonly peer: Uint8Array;
+    readonly listener: number;
   };
