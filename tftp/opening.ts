@@ -38,6 +38,8 @@ import { StreamBlocks } from "./stream_blocks.ts";
 
 /** Netascii content up to this size is translated at once, so that its size on the wire can be told. */
 const TRANSLATE_AT_ONCE_BYTES = 1_048_576;
+/** Bytes of an IP packet that a path is trusted with when nobody can say what it takes: Ethernet's. */
+const ASSUMED_PATH_MTU = 1500;
 /** Longest options acknowledgement. */
 const OPENING_BYTES = 1500;
 
@@ -517,7 +519,7 @@ export class Opening {
         sizeBytes,
         pathMtu: isLoopback(session.remote)
           ? undefined
-          : this.#endpoint.host.pathMtu(session.key, 0),
+          : this.#endpoint.host.pathMtu(session.key, 0) ?? ASSUMED_PATH_MTU,
         ipv6: session.remote.family === "ipv6",
       },
     );
