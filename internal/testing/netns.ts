@@ -14,13 +14,27 @@ export interface LinkOptions {
   readonly mtu?: number;
   /** Words for `tc … netem`, on both ends: `["delay", "5ms", "loss", "1%"]`. */
   readonly netem?: readonly string[];
+  /** Runs of datagrams cross the cable cut into packets, as they would leave a real card. Default: in one piece. */
+  readonly cut?: boolean;
+}
+
+/** The devices of a cable: its end in the namespace that was asked, and the other one. */
+export interface Link {
+  readonly first: string;
+  readonly second: string;
 }
 
 let unusable: string | undefined;
+let noNetem: string | undefined;
 
 /** Why namespaces cannot be made here, one sentence; empty when they can. Found out once, by making one. */
 export function missingNamespaces(): string {
   return unusable ??= tryNamespace();
+}
+
+/** Why `tc … netem` cannot be used here, one sentence; empty when it can. Found out once, by trying. */
+export function missingNetem(): string {
+  return noNetem ??= missingNamespaces() || tryNetem();
 }
 
 /** A network namespace with its loopback up; removed with everything in it when disposed. */
@@ -53,7 +67,7 @@ export class NetworkNamespace implements AsyncDisposable {
   }
 
   /** Joins this namespace to another by a cable of its own. It goes with either of them. */
-  async connect(other: NetworkNamespace, options: LinkOptions): Promise<void> {
+  async connect(other: NetworkNamespace, options: LinkOptions): Promise<Link> {
     const first = uniqueName("fa");
     const second = uniqueName("fb");
     const mtu = options.mtu === undefined ? [] : ["mtu", String(options.mtu)];
@@ -74,7 +88,25 @@ export class NetworkNamespace implements AsyncDisposable {
         const netem = ["qdisc", "add", "dev", device, "root", "netem", ...options.netem];
         await run(["tc", "-n", name, ...netem]);
       }
+      if (options.cut === true) {
+        await run(["ip", "-n", name, "link", "set", device, "gso_max_segs", "1"]);
+      }
     }
+    return { first, second };
+  }
+
+  /** Gives a device another address. */
+  async addAddress(device: string, address: string): Promise<void> {
+    const nodad = address.includes(":") ? ["nodad"] : [];
+    await run(["ip", "-n", this.name, "address", "add", address, "dev", device, ...nodad]);
+  }
+
+  /** One table of `/proc/net/snmp`, by the names of its header line: `counts("Ip")`. */
+  async counts(table: string): Promise<Readonly<Record<string, number>>> {
+    const text = await run(this.wrap(["cat", "/proc/net/snmp"]));
+    const rows = text.split("\n").filter((line) => line.startsWith(`${table}: `));
+    const [names, values] = rows.map((line) => line.split(" ").slice(1));
+    return Object.fromEntries((names ?? []).map((name, i) => [name, Number(values?.[i])]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -98,15 +130,31 @@ function tryNamespace(): string {
   }
 }
 
+function tryNetem(): string {
+  const name = uniqueName("fw");
+  const ip = (...args: string[]) => new Deno.Command("ip", { args }).outputSync();
+  if (!ip("netns", "add", name).success) return "no namespace could be made";
+  try {
+    const args = ["-n", name, "qdisc", "add", "dev", "lo", "root", "netem", "loss", "1%"];
+    const { success, stderr } = new Deno.Command("tc", { args }).outputSync();
+    return success ? "" : `the kernel has no netem: ${new TextDecoder().decode(stderr).trim()}`;
+  } catch {
+    return "the tc program was not found";
+  } finally {
+    ip("netns", "delete", name);
+  }
+}
+
 /** At most 15 characters, the longest name of an interface; unique on this machine, not only in this process. */
 function uniqueName(prefix: string): string {
   const [number] = crypto.getRandomValues(new Uint32Array(1));
   return `${prefix}${Deno.pid.toString(36)}${number!.toString(36)}`.slice(0, 15);
 }
 
-async function run(words: readonly string[]): Promise<void> {
+async function run(words: readonly string[]): Promise<string> {
   const [program, ...args] = words;
-  const { success, stderr } = await new Deno.Command(program!, { args, stdin: "null" }).output();
-  if (success) return;
+  const { success, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null" })
+    .output();
+  if (success) return new TextDecoder().decode(stdout);
   throw new Error(`Cannot run ${words.join(" ")}: ${new TextDecoder().decode(stderr).trim()}`);
 }

@@ -7,9 +7,14 @@
 
 import { createHash } from "node:crypto";
 import type { NetworkNamespace } from "../../internal/testing/netns.ts";
-import { type OwnTool, startOwnTool } from "../../internal/testing/own_tool.ts";
-import { type ClientJob, type ClientName, clientWords } from "../../internal/testing/peers.ts";
-import { runProgram } from "../../internal/testing/peers.ts";
+import { type OwnTool, ownWords, startOwnTool } from "../../internal/testing/own_tool.ts";
+import {
+  type ClientJob,
+  type ClientName,
+  clientWords,
+  runProgram,
+} from "../../internal/testing/peers.ts";
+import type { TransferList, TransferReport } from "./transfers.ts";
 
 /** One more than the block number can count: the first size that needs it to start again. */
 export const ROLLOVER_BLOCKS = 65_537;
@@ -204,4 +209,25 @@ export async function exchange(
     }
   }
   return mistakes;
+}
+
+/** Runs transfers with our own client in a process of its own; answers in the order of the list. */
+export async function runTransfers(
+  list: TransferList,
+  namespace?: NetworkNamespace,
+  timeoutMs = 60_000,
+): Promise<readonly TransferReport[]> {
+  const { stdout, stderr, code, timedOut } = await runProgram(
+    ownWords("tftp/testdata/transfers.ts", [JSON.stringify(list)]),
+    { timeoutMs, ...(namespace === undefined ? {} : { namespace }) },
+  );
+  const reports = stdout.split("\n").filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as TransferReport);
+  if (code !== 0 || timedOut || reports.length !== list.jobs.length) {
+    const said = stderr.slice(0, 1000);
+    throw new Error(
+      `Cannot run ${list.jobs.length} transfers: ${reports.length} ended, exit ${code}, ${said}`,
+    );
+  }
+  return reports.sort((a, b) => a.index - b.index);
 }

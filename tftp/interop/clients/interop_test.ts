@@ -19,14 +19,14 @@ const USES: Readonly<Record<ClientName, readonly ClientUse[]>> = {
 };
 
 /**
- * More blocks than the block number counts. The smallest block a client can ask for keeps the file small (busybox refuses
- * to ask for fewer than 24 bytes); tftp-hpa can ask for nothing, so its blocks are 512 bytes.
+ * More blocks than the block number counts. The smallest block a client can ask for keeps the file small (busybox wants the
+ * request to fit into one); tftp-hpa can ask for nothing, so its blocks are 512 bytes.
  */
 const ROLLOVERS: readonly (readonly [ClientName, ClientUse, blockSize: number])[] = [
   ["tftp", {}, 512],
   ["atftp", { blockSize: 8, windowSize: 16 }, 8],
   ["curl", { blockSize: 8 }, 8],
-  ["busybox", { blockSize: 24 }, 24],
+  ["busybox", { blockSize: 64 }, 64],
 ];
 
 /** curl 7.88 takes the size 0 in an OACK for an error (ILLEGAL, reported as 71), whoever the server is. */
