@@ -329,6 +329,7 @@ class ThreadedServer implements TftpServer {
     // The kernel spreads clients over sockets that share a port; where it cannot, the first thread deals requests out.
     const shared = common.driver === "fast" && threads > 1;
     let binds = common.binds;
+    if (shared) await requireFree(binds);
     try {
       for (let thread = 0; thread < threads; thread++) {
         const member = await Member.start({
@@ -477,6 +478,22 @@ class Member {
         });
         break;
     }
+  }
+}
+
+/**
+ * Sockets that share a port let in everybody who shares, a second server too, and each would get half of the clients.
+ *
+ * @throws {SystemError} When an address is taken.
+ */
+async function requireFree(binds: readonly Bind[]): Promise<void> {
+  const host = await openDatagramHost({ driver: "fast", wait: "thread" });
+  try {
+    for (const { address, dualStack } of binds) {
+      if (address.port !== 0) await host.open({ bind: address, dualStack });
+    }
+  } finally {
+    await host.close();
   }
 }
 
