@@ -68,7 +68,7 @@ export class TftpClient implements AsyncDisposable {
   readonly #timer: LoopTimer | undefined;
   /** Transfers that still hold a socket, and how to end each. */
   readonly #transfers = new Map<Transfer, (reason: unknown) => void>();
-  #running = 0;
+  readonly #running = new Set<Completion>();
   #turning: Promise<void> | undefined;
   #closed = false;
 
@@ -82,7 +82,7 @@ export class TftpClient implements AsyncDisposable {
     this.#given = given;
     this.#options = resolveClientOptions(given);
     this.#host = host;
-    this.#endpoint = new Endpoint(host, systemClock, secureRandom);
+    this.#endpoint = new Endpoint(host, systemClock, secureRandom, this.#options.spinMs);
     if (this.#blocking) return;
     this.#timer = new LoopTimer(this.#endpoint);
   }
@@ -500,7 +500,7 @@ export class TftpClient implements AsyncDisposable {
       done.cleanup = () => attempt.signal?.removeEventListener("abort", abort);
       transfer.start(endpoint.clock.now());
       endpoint.onDeadline();
-      if (this.#blocking) this.#turn(done.settled);
+      if (this.#blocking) this.#turn(done);
     });
   }
 
@@ -541,18 +541,21 @@ export class TftpClient implements AsyncDisposable {
   }
 
   /** Blocks the thread for a transfer, with a turn of the event loop every few milliseconds. */
-  #turn(settled: Promise<void>): void {
-    this.#running++;
-    settled.then(() => this.#running--);
-    this.#turning ??= this.#turnUntilIdle().finally(() => this.#turning = undefined);
+  #turn(done: Completion): void {
+    this.#running.add(done);
+    done.settled.then(() => this.#running.delete(done));
+    this.#turning ??= this.#turnUntilIdle().catch((error) => {
+      // Whoever waits must learn that nothing moves any more.
+      for (const one of [...this.#running]) one.failed(error);
+    }).finally(() => this.#turning = undefined);
   }
 
   async #turnUntilIdle(): Promise<void> {
     const { clock, deadlines } = this.#endpoint;
-    while (this.#running > 0 && !this.#closed) {
+    while (this.#running.size > 0 && !this.#closed) {
       const until = clock.now() + SLICE_MS;
-      for (let now = clock.now(); now < until && this.#running > 0; now = clock.now()) {
-        this.#host.turn(Math.max(0, Math.min(deadlines.next, until) - now));
+      for (let now = clock.now(); now < until && this.#running.size > 0; now = clock.now()) {
+        this.#endpoint.sleep(Math.max(0, Math.min(deadlines.next, until) - now));
         this.#endpoint.runDeadlines();
         await undefined;
       }

@@ -14,6 +14,7 @@ import {
 import type { Clock } from "../internal/time/clock.ts";
 import { Deadlines } from "../internal/time/deadlines.ts";
 import type { Random } from "../internal/random.ts";
+import { Spin } from "./spin.ts";
 import { encodeError, writeAck } from "./protocol/mod.ts";
 
 /**
@@ -55,15 +56,20 @@ export class Endpoint {
   #lent = 0;
   #turn = 0;
   readonly #expire = (item: Timed): void => item.expire(this.#turn);
+  /** The last packet was one whose answer is all that its transfer waits for: it pays to look for it. */
+  lockstep = false;
+  readonly #spin: Spin;
   /** Promises that transfers wait for (a disk, a handler): a loop that blocks must let the event loop run for them. */
   awaited = 0;
   /** Called when a deadline may have moved closer than the host timer knows. */
   onDeadline: () => void = () => {};
 
-  constructor(host: DatagramHost, clock: Clock, random: Random) {
+  /** @param spinMs How long {@linkcode sleep} looks before it sleeps, for transfers of one block at a time. */
+  constructor(host: DatagramHost, clock: Clock, random: Random, spinMs = 0) {
     this.host = host;
     this.clock = clock;
     this.random = random;
+    this.#spin = new Spin(host, clock, spinMs);
     this.outgoing = host.createBatch(4, SEND_SLAB_BYTES / 4);
     this.small = host.createBatch(32, SMALL_SLOT_BYTES);
   }
@@ -143,6 +149,13 @@ export class Endpoint {
   ): void {
     this.outgoing.slab.bytes.set(bytes, 0);
     this.send(socket, peer, local, 0, bytes.length, 0);
+  }
+
+  /** Sleeps until a socket is ready or `maxWaitMs` have passed; for hosts with a thread of their own. */
+  sleep(maxWaitMs: number): void {
+    const look = this.lockstep;
+    this.lockstep = false;
+    if (!look || !this.#spin.look()) this.host.turn(maxWaitMs);
   }
 
   /** Runs what is due and answers when to come back. */

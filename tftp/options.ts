@@ -10,6 +10,7 @@ import {
   endpoint,
   integer,
   list,
+  number,
   option,
   options,
   type OptionsSchema,
@@ -61,6 +62,10 @@ const SERVER = {
   }),
   sendBufferBytes: option(size(0, 1024 * MiB), 2 * MiB, {
     help: "Kernel send buffer of each socket",
+    group: "Performance",
+  }),
+  spinMs: option(number(0, 5), 0.05, {
+    help: "Look this long before sleeping when a transfer goes block by block; 0 never",
     group: "Performance",
   }),
   maxBlockSize: option(integer(8, 65464), 65464, {
@@ -316,6 +321,9 @@ const CLIENT = {
   }),
   driver: option(choice(["auto", "fast", "portable"]), "auto", {
     help: "How to reach the kernel",
+  }),
+  spinMs: option(number(0, 5), 0.05, {
+    help: "With --wait thread: look this long before sleeping when going block by block",
   }),
   wait: option(choice(["events", "thread"]), "events", {
     help: "Wait in the event loop, or block the calling thread for up to 2 ms at a time",

@@ -249,6 +249,7 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
   }
 
   sendAck(index: number): void {
+    this.#endpoint.lockstep = this.machine.windowSize === 1;
     const wire = index === 0 ? 0 : wireBlock(index, this.machine.rollover);
     this.#endpoint.sendAck(this.link.socket, this.link.peer, this.link.local, wire);
   }

@@ -103,7 +103,7 @@ async function open(
 ): Promise<ServerLoop> {
   const { settings, driver } = setup;
   const host = await openDatagramHost({ driver, wait: driver === "fast" ? "thread" : "events" });
-  const endpoint = new Endpoint(host, systemClock, secureRandom);
+  const endpoint = new Endpoint(host, systemClock, secureRandom, settings.spinMs);
   const store = await DirectoryStore.open(setup.root, storeOptions(settings));
   const loop = new ServerLoop(
     endpoint,
@@ -131,13 +131,13 @@ async function open(
 /** The kernel's driver: one thread, one wait for everything. */
 async function sleepAndServe(port: ThreadPort, loop: ServerLoop, records: Records): Promise<void> {
   const { endpoint } = loop;
-  const { host, clock, deadlines } = endpoint;
+  const { clock, deadlines } = endpoint;
   let publishAt = 0;
   while (!port.closing) {
     const now = clock.now();
     const awaited = endpoint.awaited > 0;
     const most = awaited ? AWAITED_SLEEP_MS : MAX_SLEEP_MS;
-    host.turn(Math.max(0, Math.min(deadlines.next - now, records.waitMs(now), most)));
+    endpoint.sleep(Math.max(0, Math.min(deadlines.next - now, records.waitMs(now), most)));
     endpoint.runDeadlines();
     // What a disk on another thread has finished is told by the event loop; anything else only needs a moment.
     if (awaited) await nextTurn();

@@ -103,6 +103,8 @@ export interface ResolvedServerSettings {
   readonly receiveBufferBytes: number;
   /** Kernel send buffer of each socket. 0 to 2^30 bytes, default 2,097,152. */
   readonly sendBufferBytes: number;
+  /** Look this long before sleeping when a transfer goes block by block; 0 never. 0 to 5 ms, default 0.05. */
+  readonly spinMs: number;
   /** Largest block size agreed to. 8 to 65464, default 65464. */
   readonly maxBlockSize: number;
   /** Largest window agreed to, in blocks. 1 to 32768, default 1024. */
@@ -177,6 +179,8 @@ export interface ResolvedClientOptions {
   readonly receiveBufferBytes: number;
   /** How to reach the kernel. Default "auto". */
   readonly driver: "auto" | "fast" | "portable";
+  /** With `wait: "thread"`: look this long before sleeping when going block by block. 0 to 5 ms, default 0.05. */
+  readonly spinMs: number;
   /** Wait in the event loop, or block the calling thread for up to 2 ms at a time. Default "events". */
   readonly wait: "events" | "thread";
 }

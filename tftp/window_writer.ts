@@ -132,6 +132,7 @@ export class WindowWriter {
 
   #sendRun(batch: DatagramBatch, start: number, length: number, blocks: number): void {
     const { socket, peer, local } = this.#link;
+    this.#endpoint.lockstep = blocks === 1;
     this.#endpoint.send(socket, peer, local, start, length, blocks > 1 ? this.#stride : 0, batch);
   }
 }
