@@ -13,7 +13,7 @@ import {
   UDP_GRO,
   UDP_SEGMENT,
 } from "./constants_linux.ts";
-import type { DatagramBatch } from "./datagram.ts";
+import { BROADCAST_PORT, type DatagramBatch } from "./datagram.ts";
 import {
   CMSGHDR,
   controlLength,
@@ -24,8 +24,9 @@ import {
   SOCKADDR_IN6,
 } from "./structs_linux.ts";
 
-/** Bytes for all that a socket of ours can be told about one datagram: segment size and packet info. */
-export const RECEIVE_CONTROL_BYTES: number = controlSpace(4) + controlSpace(IN6_PKTINFO.size);
+/** Bytes for all that a socket of ours can be told about one datagram: segment size, packet info of both families. */
+export const RECEIVE_CONTROL_BYTES: number = controlSpace(4) + controlSpace(IN_PKTINFO.size) +
+  controlSpace(IN6_PKTINFO.size);
 
 /** Bytes for all that we tell the kernel about one message: segment size and source address. */
 export const SEND_CONTROL_BYTES: number = controlSpace(2) + controlSpace(IN6_PKTINFO.size);
@@ -45,6 +46,8 @@ export function readControls(
   entry: number,
 ): void {
   const { locals } = batch;
+  const into = entry * ADDRESS_BYTES;
+  let broadcast = false;
   for (let at = start; at + CMSGHDR.size <= end;) {
     const length = view.getUint32(at + CMSGHDR.len, true);
     // The kernel does not write such a thing; a length that did not advance would never end.
@@ -57,11 +60,15 @@ export function readControls(
       // One datagram alone carries its own size here.
       if (segment < batch.lengths[entry]!) batch.segments[entry] = segment;
     } else if (level === IPPROTO_IP && type === IP_PKTINFO) {
-      const into = entry * ADDRESS_BYTES;
-      locals.setUint16(into + SOCKADDR_IN.family, AF_INET, true);
-      locals.setUint32(into + SOCKADDR_IN.addr, view.getUint32(data + IN_PKTINFO.addr));
+      const address = view.getUint32(data + IN_PKTINFO.addr);
+      // For a datagram to this host alone the kernel would answer from the address it came to; see ip(7).
+      broadcast = view.getUint32(data + IN_PKTINFO.spec_dst) !== address;
+      // A dual-stack socket says both; there the address is in the mapped form.
+      if (locals.getUint16(into, true) !== AF_INET6) {
+        locals.setUint16(into + SOCKADDR_IN.family, AF_INET, true);
+        locals.setUint32(into + SOCKADDR_IN.addr, address);
+      }
     } else if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO) {
-      const into = entry * ADDRESS_BYTES;
       locals.setUint16(into + SOCKADDR_IN6.family, AF_INET6, true);
       for (let i = 0; i < 16; i += 4) {
         locals.setUint32(into + SOCKADDR_IN6.addr + i, view.getUint32(data + i));
@@ -74,6 +81,7 @@ export function readControls(
     }
     at += controlSpace(length - CMSGHDR.size);
   }
+  if (broadcast) locals.setUint16(into + SOCKADDR_IN.port, BROADCAST_PORT);
 }
 
 /** Writes "cut this message into datagrams of `segment` bytes". @returns The bytes it takes. */

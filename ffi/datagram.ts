@@ -100,8 +100,9 @@ export class DatagramBatch {
   /** Who sent the entry or whom it goes to: position `i * ADDRESS_BYTES`, format of `address.ts`. */
   readonly peers: DataView<ArrayBuffer>;
   /**
-   * Where a received entry was sent to (port 0), when the socket reports it; family 0 otherwise. When such a socket sends
-   * the entry, it is the address it comes from.
+   * Where a received entry was sent to, when the socket reports it; family 0 otherwise. The port is 0, or 65535 for an
+   * IPv4 datagram that went to more than this host (broadcast, multicast). When such a socket sends the entry, it is the
+   * address it comes from.
    */
   readonly locals: DataView<ArrayBuffer>;
 
@@ -122,6 +123,9 @@ export class DatagramBatch {
     for (let i = 0; i < capacity; i++) this.starts[i] = this.slab.startOf(i);
   }
 }
+
+/** Port in {@linkcode DatagramBatch.locals} of a datagram that was not for this host alone. */
+export const BROADCAST_PORT = 65535;
 
 /** What the network said about an earlier datagram. */
 export interface DatagramError {

@@ -2,6 +2,7 @@
 // waiting and ends, is in datagram_life_contract_test.ts.
 
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { type ContractCase, runContract } from "../internal/testing/contract.ts";
 import {
   equalAddress,
@@ -10,7 +11,7 @@ import {
   type SocketAddress,
   writeAddress,
 } from "./address.ts";
-import type { DatagramSocket } from "./datagram.ts";
+import { BROADCAST_PORT, type DatagramSocket } from "./datagram.ts";
 import {
   collect,
   DRIVERS,
@@ -263,6 +264,29 @@ const SUITE: readonly ContractCase<Subject>[] = [
       server.send(reply);
       const { peers } = await collect(given, client, 5);
       deepEqual(peers, peers.map(() => asked));
+    }
+  }],
+
+  ["tells a datagram for everybody from one for this host", async (given) => {
+    for (const dualStack of [false, true]) {
+      const any: SocketAddress = dualStack
+        ? { ...LOOPBACK6, address: "::" }
+        : { ...LOOPBACK, address: "0.0.0.0" };
+      const server = await open(given, any, { packetInfo: true, dualStack });
+      if (!server.traits.packetInfo) continue;
+      const shouting = createSocket("udp4");
+      await new Promise<void>((resolve) => shouting.bind(0, "127.0.0.1", resolve));
+      shouting.setBroadcast(true);
+      shouting.send("all", server.local.port, "127.255.255.255");
+      const { locals } = await collect(given, server, 1);
+      shouting.send("one", server.local.port, "127.0.0.9");
+      const { locals: next } = await collect(given, server, 1);
+      await new Promise<void>((resolve) => shouting.close(() => resolve()));
+      const prefix = dualStack ? "::ffff:" : "";
+      deepEqual([...locals, ...next].map(({ address, port }) => [address, port]), [
+        [`${prefix}127.255.255.255`, BROADCAST_PORT],
+        [`${prefix}127.0.0.9`, 0],
+      ]);
     }
   }],
 

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { networkInterfaces } from "node:os";
 import {
   ADDRESS_BYTES,
   AF_INET6,
@@ -14,6 +13,7 @@ import {
   type SocketAddress,
   writeAddress,
 } from "./address.ts";
+import { scopeOf, zoneOf } from "./zones.ts";
 
 /** Translations of one socket. */
 export class HostTexts {
@@ -64,38 +64,6 @@ export class HostTexts {
   /** Writes an address of the caller. @throws {TypeError} @throws {RangeError} As {@linkcode writeAddress} does. */
   check(address: SocketAddress, into: DataView): void {
     writeAddress(into, 0, address);
-  }
-}
-
-/** Interface index of a zone, which is a name or the index itself; 0 when it is unknown. */
-function scopeOf(zone: string): number {
-  if (/^\d+$/.test(zone)) return Number(zone);
-  for (const { family, scopeid } of interfacesOf(zone)) if (family === "IPv6") return scopeid ?? 0;
-  return 0;
-}
-
-/** Name of an interface index, which is what the runtimes look up; the index itself when it is unknown. */
-function zoneOf(scope: number): string {
-  for (const name of Object.keys(interfaces())) {
-    if (interfacesOf(name).some((one) => one.scopeid === scope)) return name;
-  }
-  return String(scope);
-}
-
-type Interfaces = ReturnType<typeof networkInterfaces>;
-
-function interfacesOf(
-  name: string,
-): { readonly family: string; readonly scopeid?: number | undefined }[] {
-  return interfaces()[name] ?? [];
-}
-
-function interfaces(): Interfaces {
-  try {
-    return networkInterfaces();
-  } catch {
-    // Not permitted: link-local addresses then work only where the runtime takes an index.
-    return {};
   }
 }
 

@@ -111,10 +111,10 @@ export class LinuxDatagramSocket implements DatagramSocket {
     this.#fd = fd;
     if (ipv6) this.#set(IPPROTO_IPV6, IPV6_V6ONLY, dual ? 0 : 1);
     if (options.reusePort === true) this.#set(SOL_SOCKET, SO_REUSEPORT, 1);
-    const packetInfo = options.packetInfo === true && (ipv6
-      // On a dual-stack socket this one tells mapped addresses as well.
-      ? this.#set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-      : this.#set(IPPROTO_IP, IP_PKTINFO, 1));
+    // On a dual-stack socket the one of IPv6 tells mapped addresses as well, but only that of IPv4 knows broadcasts.
+    const packetInfo = options.packetInfo === true &&
+      (!ipv6 || this.#set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)) &&
+      ((ipv6 && !dual) || this.#set(IPPROTO_IP, IP_PKTINFO, 1));
     const errorQueue = (!ipv6 || this.#set(IPPROTO_IPV6, IPV6_RECVERR, 1)) &&
       ((ipv6 && !dual) || this.#set(IPPROTO_IP, IP_RECVERR, 1));
     const coalescing = options.coalesce === true && this.#set(SOL_UDP, UDP_GRO, 1);

@@ -45,6 +45,7 @@ export {
   resolveDriver,
 } from "./capabilities.ts";
 export {
+  BROADCAST_PORT,
   DatagramBatch,
   type DatagramCounters,
   type DatagramError,

@@ -6,9 +6,10 @@
 import { lookup } from "node:dns/promises";
 import { parseIpv4, parseIpv6, type SocketAddress } from "./address.ts";
 import { fromRuntimeError } from "./errno.ts";
+import { scopeOf } from "./zones.ts";
 
 /**
- * Reads `host`, `host:port`, `[v6]:port` or `v6`, with an optional zone (`fe80::1%3`), looking names up.
+ * Reads `host`, `host:port`, `[v6]:port` or `v6`, with an optional zone (`fe80::1%3`, `fe80::1%eth0`), looking names up.
  *
  * @param defaultPort The port when none is given.
  * @throws {TypeError} When the text is not of that form. @throws {SystemError} When the name is not known.
@@ -30,9 +31,11 @@ export function literalAddress(host: string, port: number): SocketAddress | unde
   if (parseIpv4(host) >= 0) return Object.freeze({ family: "ipv4", address: host, port });
   const [bare = "", zone] = host.split("%");
   if (parseIpv6(bare) === undefined) return undefined;
-  const scope = zone === undefined ? 0 : Number(zone);
-  if (!Number.isInteger(scope) || scope < 0) {
-    throw new TypeError(`Cannot use zone "${zone}": expected the number of an interface`);
+  const scope = zone === undefined ? 0 : scopeOf(zone);
+  if (scope === 0 && zone !== undefined && zone !== "0") {
+    throw new TypeError(
+      `Cannot use zone "${zone}": expected the number of an interface, or the name of one with IPv6`,
+    );
   }
   return Object.freeze(
     scope === 0

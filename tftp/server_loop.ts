@@ -6,6 +6,7 @@
  */
 import {
   ADDRESS_BYTES,
+  BROADCAST_PORT,
   copyAddress,
   type DatagramBatch,
   type DatagramCounters,
@@ -566,12 +567,11 @@ function heardFrom(link: Link | undefined, batch: DatagramBatch, count: number):
   return false;
 }
 
-/** Whether the address at a position is a multicast group or the limited broadcast address. */
+/** Whether the address at a position is a multicast group or a broadcast address. */
 function isGroupAddress(view: DataView, start: number): boolean {
-  // A driver marks a directed broadcast, which only the kernel can tell, by a port of 65535.
   if (view.getUint16(start) === 0) return false;
   const { family, address, port } = unmapAddress(readAddress(view, start));
-  if (port === 65535) return true;
+  if (port === BROADCAST_PORT) return true;
   if (family === "ipv6") return address.startsWith("ff");
   return Number(address.split(".")[0]) >= 224;
 }
