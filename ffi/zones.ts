@@ -8,7 +8,8 @@ import { networkInterfaces } from "node:os";
 /** Interface index of a zone, which is a name or the index itself; 0 when it is unknown. */
 export function scopeOf(zone: string): number {
   if (/^\d+$/.test(zone)) return Number(zone);
-  for (const { family, scopeid } of interfacesOf(zone)) if (family === "IPv6") return scopeid ?? 0;
+  // Only link-local addresses carry it; the others of an interface say 0.
+  for (const { scopeid = 0 } of interfacesOf(zone)) if (scopeid > 0) return scopeid;
   return 0;
 }
 
