@@ -96,6 +96,17 @@ export class Bench {
   async client(to: SocketAddress, options: ClientOptions = {}): Promise<TftpClient> {
     const client = await connect(to, { driver: this.driver, ...options });
     this.#open.push(client);
+    // A test that fails leaves its transfers behind; that they then end must not hide why.
+    for (const verb of ["get", "put", "stat"] as const) {
+      const run = client[verb].bind(client) as (...args: unknown[]) => Promise<unknown>;
+      Object.defineProperty(client, verb, {
+        value: (...args: unknown[]) => {
+          const running = run(...args);
+          running.catch(() => {});
+          return running;
+        },
+      });
+    }
     return client;
   }
 
