@@ -18,6 +18,8 @@ import { scopeOf, zoneOf } from "./zones.ts";
 /** Translations of one socket. */
 export class HostTexts {
   readonly #bytesOf = new Map<string, DataView<ArrayBuffer>>();
+  /** Interfaces of the link-local addresses that were sent to. */
+  readonly #scopes = new Map<string, number>();
   readonly #lastHost = new DataView(new ArrayBuffer(ADDRESS_BYTES));
   readonly #ipv6: boolean;
   #lastText = "";
@@ -34,7 +36,8 @@ export class HostTexts {
       bytes = new DataView(new ArrayBuffer(ADDRESS_BYTES));
       const [host, zone] = text.split("%") as [string, string?];
       const mapped = this.#ipv6 && parseIpv4(host) >= 0 ? `::ffff:${host}` : host;
-      const scope = zone === undefined ? 0 : scopeOf(zone);
+      // Deno 2.9 leaves the zone of a sender out: then it is where we know that host to be.
+      const scope = zone === undefined ? this.#scopes.get(host) ?? 0 : scopeOf(zone);
       writeAddress(bytes, 0, {
         family: this.#ipv6 ? "ipv6" : "ipv4",
         address: mapped,
@@ -55,7 +58,14 @@ export class HostTexts {
     const { family, address, scope } = readAddress(view, at);
     if (family === "ipv6" && !this.#ipv6) return "";
     let text = family === "ipv4" && this.#ipv6 ? `::ffff:${address}` : address;
-    if (scope !== undefined && view.getUint16(at, true) === AF_INET6) text += `%${zoneOf(scope)}`;
+    if (scope !== undefined && view.getUint16(at, true) === AF_INET6) {
+      if (this.#scopes.get(address) !== scope) {
+        if (this.#scopes.size >= REMEMBERED) this.#scopes.clear();
+        this.#scopes.set(address, scope);
+        this.#bytesOf.delete(address);
+      }
+      text += `%${zoneOf(scope)}`;
+    }
     copyAddress(view, at, this.#lastHost, 0);
     this.#lastText = text;
     return text;

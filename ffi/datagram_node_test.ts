@@ -108,3 +108,17 @@ Deno.test("HostTexts keeps the interface of a link-local address", () => {
   ok(text.startsWith("fe80::1%"), text);
   equal(new HostTexts(false).read(into, 0), "", "an IPv4 socket cannot reach it");
 });
+
+Deno.test("HostTexts knows a link-local sender without a zone by the zone it was sent to", () => {
+  const texts = new HostTexts(true);
+  const [sent, received] = [
+    new DataView(new ArrayBuffer(ADDRESS_BYTES)),
+    new DataView(new ArrayBuffer(ADDRESS_BYTES)),
+  ];
+  texts.write("fe80::9", 69, received, 0);
+  equal(readAddress(received, 0).scope, undefined);
+  writeAddress(sent, 0, { family: "ipv6", address: "fe80::9", port: 69, scope: 7 });
+  texts.read(sent, 0);
+  texts.write("fe80::9", 69, received, 0);
+  equal(readAddress(received, 0).scope, 7);
+});
