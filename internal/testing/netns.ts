@@ -80,6 +80,11 @@ export class NetworkNamespace implements AsyncDisposable {
         [other.name, second, options.second],
       ] as const
     ) {
+      // The given addresses and no others: a second one could be what a server answers from.
+      // IPv6 wants 1,280 bytes; a narrower cable has none, nor a mode to set.
+      if ((options.mtu ?? 1500) >= 1280) {
+        await run(["ip", "-n", name, "link", "set", device, "addrgenmode", "none"]);
+      }
       // Without duplicate address detection an IPv6 address can be used at once.
       const nodad = address.includes(":") ? ["nodad"] : [];
       await run(["ip", "-n", name, "address", "add", address, "dev", device, ...nodad]);

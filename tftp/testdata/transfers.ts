@@ -6,7 +6,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { connect } from "../client.ts";
+import { connect, type TftpClient } from "../client.ts";
 import type { TransferSummary } from "../client_attempt.ts";
 import type { ClientOptions } from "../settings.ts";
 import { FunctionSink } from "../sinks.ts";
@@ -43,18 +43,23 @@ export interface TransferReport {
   readonly driver: string;
   readonly retransmits: number;
   readonly withoutOptions: boolean;
-  readonly durationMs: number;
+  /** Milliseconds since the epoch, both. */
+  readonly startedAt: number;
+  readonly endedAt: number;
 }
 
-async function transfer(index: number, job: TransferJob, list: TransferList): Promise<string> {
+const now = (): number => performance.timeOrigin + performance.now();
+
+async function transfer(
+  client: TftpClient,
+  index: number,
+  job: TransferJob,
+): Promise<TransferReport> {
+  const startedAt = now();
   let error = "";
   let summary: TransferSummary | undefined;
   let hash = createHash("sha256");
   try {
-    await using client = await connect(job.server ?? list.server, {
-      ...list.options,
-      ...job.options,
-    });
     const open = (): FunctionSink => {
       hash = createHash("sha256");
       return new FunctionSink((piece) => {
@@ -62,13 +67,13 @@ async function transfer(index: number, job: TransferJob, list: TransferList): Pr
       });
     };
     summary = job.get !== undefined
-      ? await client.receive(job.get, open)
-      : await client.put(job.as!, await Deno.readFile(job.put!));
+      ? await client.receive(job.get, open, job.options)
+      : await client.put(job.as!, await Deno.readFile(job.put!), job.options);
   } catch (thrown) {
     const code = thrown instanceof Error && "code" in thrown ? `${thrown.code}: ` : "";
     error = `${code}${thrown instanceof Error ? thrown.message : thrown}`;
   }
-  const report: TransferReport = {
+  return {
     index,
     error,
     hash: hash.digest("hex"),
@@ -77,20 +82,27 @@ async function transfer(index: number, job: TransferJob, list: TransferList): Pr
     driver: summary?.driver ?? "",
     retransmits: summary?.retransmits ?? 0,
     withoutOptions: summary?.withoutOptions ?? false,
-    durationMs: summary?.durationMs ?? 0,
+    startedAt,
+    endedAt: now(),
   };
-  return JSON.stringify(report);
 }
 
 async function main(): Promise<void> {
   const list = JSON.parse(Deno.args[0]!) as TransferList;
+  const clients = new Map<string, TftpClient>();
+  for (const server of new Set(list.jobs.map((job) => job.server ?? list.server))) {
+    clients.set(server, await connect(server, list.options));
+  }
   let next = 0;
   const worker = async (): Promise<void> => {
     for (let index = next++; index < list.jobs.length; index = next++) {
-      console.log(await transfer(index, list.jobs[index]!, list));
+      const job = list.jobs[index]!;
+      const report = await transfer(clients.get(job.server ?? list.server)!, index, job);
+      console.log(JSON.stringify(report));
     }
   };
   await Promise.all(Array.from({ length: list.concurrency ?? 1 }, worker));
+  for (const client of clients.values()) await client.close();
 }
 
 if (import.meta.main) main();
