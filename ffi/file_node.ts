@@ -366,8 +366,13 @@ class NodePendingFile extends NodeFile implements PendingFile {
 
   reserve(length: number): void {
     this.requireOpen();
-    // There is no fallocate here: the best there is is to see that it would fit now.
-    const stat = attempt("statvfs", this.what, () => statfsSync(this.#place.parent));
+    // There is no fallocate here: the best there is is to see that it would fit now, where one may look.
+    let stat: { readonly bavail: number; readonly bsize: number };
+    try {
+      stat = statfsSync(this.#place.parent);
+    } catch {
+      return;
+    }
     if (stat.bavail * stat.bsize < length) throw systemError("fallocate", ENOSPC, this.what);
   }
 

@@ -261,6 +261,7 @@ export class TransferGate {
     this.#pending++;
     let pending = true, ended = false;
     return {
+      clientTransfers: own + 1,
       confirm: () => {
         if (!pending || ended) return;
         pending = false;
@@ -281,6 +282,8 @@ export class TransferGate {
 
 /** The place a running transfer holds. */
 export interface TransferSlot {
+  /** Transfers of the same client when it began, itself included. */
+  readonly clientTransfers: number;
   /** The client answered: its address is real. Idempotent. */
   confirm(): void;
   /** The transfer is over. Idempotent. */

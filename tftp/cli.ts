@@ -37,7 +37,7 @@ const serve = command({
   ],
   exits: EXITS,
   logLevel: "info",
-  async run({ operands, options, flags, common, given, verbosity, terminal, signal }) {
+  async run({ operands, options, flags, common, verbosity, terminal, signal }) {
     const { serve } = await import("./server.ts");
     const patterns = flags.write;
     // Typing the pattern of everything is a clear enough word.
@@ -66,9 +66,7 @@ const serve = command({
       signal.addEventListener("abort", () => resolve(), { once: true });
     });
     await Promise.race([stopped, server.finished]);
-    await server.shutdown({
-      graceMs: given.has("drainTimeoutMs") ? options.drainTimeoutMs : common.graceMs,
-    });
+    await server.shutdown({ graceMs: Math.min(options.drainTimeoutMs, common.graceMs) });
     return 0;
   },
 });

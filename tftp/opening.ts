@@ -134,6 +134,13 @@ export class Opening {
           ? new TftpRefusal(ERROR_NOT_FOUND, "File not found")
           : new TftpRefusal(ERROR_ACCESS_VIOLATION, "Access violation");
       }
+      const { maxTransfersPerClient } = decision.overrides;
+      if (
+        maxTransfersPerClient !== undefined &&
+        session.slot.clientTransfers > maxTransfersPerClient
+      ) {
+        throw new TftpRefusal(ERROR_NOT_DEFINED, "server busy");
+      }
       const plan: Plan = { session, listener, local, overrides: decision.overrides };
       const handler = request.operation === "read" ? this.#handlers.onRead : this.#handlers.onWrite;
       if (handler !== undefined) {

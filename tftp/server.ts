@@ -328,12 +328,13 @@ class ThreadedServer implements TftpServer {
     const members: Member[] = [];
     // The kernel spreads clients over sockets that share a port; where it cannot, the first thread deals requests out.
     const shared = common.driver === "fast" && threads > 1;
+    const settings = shareOf(common.settings, threads);
     let binds = common.binds;
     if (shared) await requireFree(binds);
     try {
       for (let thread = 0; thread < threads; thread++) {
         const member = await Member.start({
-          settings: common.settings,
+          settings,
           access: common.access,
           root,
           driver: common.driver,
@@ -497,6 +498,22 @@ async function requireFree(binds: readonly Bind[]): Promise<void> {
   }
 }
 
+/** One thread's part of what is counted for the whole server. What is counted per client stays: its ports are spread. */
+function shareOf(settings: ResolvedServerSettings, threads: number): ResolvedServerSettings {
+  const { limits } = settings;
+  const share = (whole: number): number => Math.ceil(whole / threads);
+  return {
+    ...settings,
+    limits: {
+      ...limits,
+      maxTransfers: share(limits.maxTransfers),
+      maxPendingAnswers: share(limits.maxPendingAnswers),
+      maxRateBps: share(limits.maxRateBps),
+    },
+    write: { ...settings.write, maxTotalBytes: share(settings.write.maxTotalBytes) },
+  };
+}
+
 /** Waits for the running transfers, but no longer than it was told to. */
 async function drained(idle: Promise<unknown>, graceMs: number): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -506,7 +523,8 @@ async function drained(idle: Promise<unknown>, graceMs: number): Promise<void> {
 }
 
 function logTransfer(record: TransferRecord): void {
-  const fields = { event: "tftp.transfer-finished", ...record };
+  const durationMs = Math.round(record.durationMs * 10) / 10;
+  const fields = { event: "tftp.transfer-finished", ...record, durationMs };
   if (record.outcome === "done") {
     log.info("{operation} {filename}: {bytes} bytes in {durationMs} ms", fields);
   } else if (record.outcome === "size-probe") {

@@ -168,6 +168,9 @@ async function dispatch(
   return await runCommand(tool, words, terminal);
 }
 
+/** Milliseconds beyond its grace after which a command that was told to stop counts as stuck. */
+const STUCK_MS = 2000;
+
 async function runCommand(
   tool: Tool,
   words: readonly string[],
@@ -197,7 +200,8 @@ async function runCommand(
     const interrupted = new InterruptedError(name);
     const code = exitCodeOf(interrupted);
     if (controller.signal.aborted) return stopNow(code);
-    grace = setTimeout(() => stopNow(code), common.graceMs);
+    // The command is given the same time and stops by itself; this is for one that does not.
+    grace = setTimeout(() => stopNow(code), common.graceMs + STUCK_MS);
     controller.abort(interrupted);
   });
   try {
