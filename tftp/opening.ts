@@ -38,6 +38,11 @@ import { StreamBlocks } from "./stream_blocks.ts";
 
 /** Netascii content up to this size is translated at once, so that its size on the wire can be told. */
 const TRANSLATE_AT_ONCE_BYTES = 1_048_576;
+/**
+ * Shortest time before a first answer is repeated. TCP's minimum (tcp(7)): atftp 0.8 gives up on a repeated OACK, and a
+ * busy machine, theirs or ours, can take 50 ms to get to an acknowledgement that is already there.
+ */
+const MIN_FIRST_TIMEOUT_MS = 200;
 /** Bytes of an IP packet that a path is trusted with when nobody can say what it takes: Ethernet's. */
 const ASSUMED_PATH_MTU = 1500;
 /** Longest options acknowledgement. */
@@ -556,7 +561,7 @@ export class Opening {
     return {
       initialRtoMs: measured === undefined
         ? retry.initialTimeoutMs
-        : Math.min(retry.initialTimeoutMs, Math.max(50, 2 * measured)),
+        : Math.min(retry.initialTimeoutMs, Math.max(MIN_FIRST_TIMEOUT_MS, 2 * measured)),
       minRtoMs: retry.minTimeoutMs,
       maxRtoMs: retry.maxTimeoutMs,
       maxRetries: retry.maxRetries,
