@@ -241,9 +241,10 @@ function hintOf(error: unknown): string | undefined {
   if (error instanceof UsageError) return error.hint;
   if (error instanceof CapabilityError) return error.remedy;
   if (!(error instanceof Error)) return undefined;
-  const permission = /Requires (\w+) access/.exec(error.message);
-  if (error.name === "NotCapable" && permission !== null) {
-    return `run again with --allow-${permission[1]}`;
+  for (const denied of [error, error.cause]) {
+    if (!(denied instanceof Error) || denied.name !== "NotCapable") continue;
+    const permission = /Requires (\w+) access/.exec(denied.message);
+    if (permission !== null) return `run again with --allow-${permission[1]}`;
   }
   const name = error instanceof SystemError ? error.errnoName : (error as { code?: unknown }).code;
   const binding = error instanceof SystemError
@@ -252,6 +253,9 @@ function hintOf(error: unknown): string | undefined {
   if (binding && (name === "EACCES" || name === "EPERM")) {
     return "ports below 1024 need CAP_NET_BIND_SERVICE, another port, or " +
       "sysctl net.ipv4.ip_unprivileged_port_start";
+  }
+  if (name === "EADDRINUSE") {
+    return "another program uses that port: stop it, or choose another one";
   }
   return undefined;
 }
