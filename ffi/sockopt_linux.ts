@@ -13,6 +13,7 @@ import {
   IP_TTL,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPPROTO_TCP,
   IPV6_MTU,
   IPV6_MTU_DISCOVER,
   IPV6_RECVERR,
@@ -24,9 +25,11 @@ import {
   SO_BUSY_POLL,
   SO_DOMAIN,
   SO_ERROR,
+  SO_KEEPALIVE,
   SO_PRIORITY,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
+  SO_RCVLOWAT,
   SO_REUSEADDR,
   SO_REUSEPORT,
   SO_RXQ_OVFL,
@@ -36,6 +39,11 @@ import {
   SO_ZEROCOPY,
   SOL_SOCKET,
   SOL_UDP,
+  TCP_KEEPCNT,
+  TCP_KEEPIDLE,
+  TCP_KEEPINTVL,
+  TCP_NODELAY,
+  TCP_USER_TIMEOUT,
   UDP_GRO,
   UDP_SEGMENT,
 } from "./constants_linux.ts";
@@ -55,16 +63,22 @@ export type SocketOption =
   | "freeBind"
   | "hopLimit4"
   | "hopLimit6"
+  | "keepAlive"
+  | "keepAliveCount"
+  | "keepAliveIdleSeconds"
+  | "keepAliveIntervalSeconds"
   | "mtu4"
   | "mtu6"
   | "mtuDiscover4"
   | "mtuDiscover6"
+  | "noDelay"
   | "only6"
   | "packetInfo4"
   | "packetInfo6"
   | "priority"
   | "receiveBuffer"
   | "receiveBufferForce"
+  | "receiveLowWater"
   | "reuseAddress"
   | "reusePort"
   | "segmentBytes"
@@ -73,6 +87,7 @@ export type SocketOption =
   | "trafficClass4"
   | "trafficClass6"
   | "type"
+  | "userTimeoutMs"
   | "zeroCopy";
 
 /** The options of one socket. Holds no descriptor: the socket belongs to whoever opened it. */
@@ -153,16 +168,22 @@ const OPTIONS: Readonly<Record<SocketOption, readonly [level: number, name: numb
   freeBind: [IPPROTO_IP, IP_FREEBIND],
   hopLimit4: [IPPROTO_IP, IP_TTL],
   hopLimit6: [IPPROTO_IPV6, IPV6_UNICAST_HOPS],
+  keepAlive: [SOL_SOCKET, SO_KEEPALIVE],
+  keepAliveCount: [IPPROTO_TCP, TCP_KEEPCNT],
+  keepAliveIdleSeconds: [IPPROTO_TCP, TCP_KEEPIDLE],
+  keepAliveIntervalSeconds: [IPPROTO_TCP, TCP_KEEPINTVL],
   mtu4: [IPPROTO_IP, IP_MTU],
   mtu6: [IPPROTO_IPV6, IPV6_MTU],
   mtuDiscover4: [IPPROTO_IP, IP_MTU_DISCOVER],
   mtuDiscover6: [IPPROTO_IPV6, IPV6_MTU_DISCOVER],
+  noDelay: [IPPROTO_TCP, TCP_NODELAY],
   only6: [IPPROTO_IPV6, IPV6_V6ONLY],
   packetInfo4: [IPPROTO_IP, IP_PKTINFO],
   packetInfo6: [IPPROTO_IPV6, IPV6_RECVPKTINFO],
   priority: [SOL_SOCKET, SO_PRIORITY],
   receiveBuffer: [SOL_SOCKET, SO_RCVBUF],
   receiveBufferForce: [SOL_SOCKET, SO_RCVBUFFORCE],
+  receiveLowWater: [SOL_SOCKET, SO_RCVLOWAT],
   reuseAddress: [SOL_SOCKET, SO_REUSEADDR],
   reusePort: [SOL_SOCKET, SO_REUSEPORT],
   segmentBytes: [SOL_UDP, UDP_SEGMENT],
@@ -171,5 +192,6 @@ const OPTIONS: Readonly<Record<SocketOption, readonly [level: number, name: numb
   trafficClass4: [IPPROTO_IP, IP_TOS],
   trafficClass6: [IPPROTO_IPV6, IPV6_TCLASS],
   type: [SOL_SOCKET, SO_TYPE],
+  userTimeoutMs: [IPPROTO_TCP, TCP_USER_TIMEOUT],
   zeroCopy: [SOL_SOCKET, SO_ZEROCOPY],
 };

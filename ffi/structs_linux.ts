@@ -82,6 +82,103 @@ export const SOCKADDR_NL: Layout<"family" | "pad" | "pid" | "groups"> = layout(
   ["groups", "u32"],
 );
 
+/** `struct linger`, `<bits/socket.h>`. */
+export const LINGER: Layout<"onoff" | "linger"> = layout(["onoff", "i32"], ["linger", "i32"]);
+
+/**
+ * `struct tcp_info`, `<linux/tcp.h>`, up to the delivery rate (Linux 4.9). The kernel fills as much as it knows and says
+ * how much that was; two bit fields (window scales, flags) are `scales` and `limits`. Newer kernels append.
+ */
+export const TCP_INFO_STRUCT: Layout<
+  | "state"
+  | "ca_state"
+  | "retransmits"
+  | "probes"
+  | "backoff"
+  | "options"
+  | "scales"
+  | "limits"
+  | "rto"
+  | "ato"
+  | "snd_mss"
+  | "rcv_mss"
+  | "unacked"
+  | "sacked"
+  | "lost"
+  | "retrans"
+  | "fackets"
+  | "last_data_sent"
+  | "last_ack_sent"
+  | "last_data_recv"
+  | "last_ack_recv"
+  | "pmtu"
+  | "rcv_ssthresh"
+  | "rtt"
+  | "rttvar"
+  | "snd_ssthresh"
+  | "snd_cwnd"
+  | "advmss"
+  | "reordering"
+  | "rcv_rtt"
+  | "rcv_space"
+  | "total_retrans"
+  | "pacing_rate"
+  | "max_pacing_rate"
+  | "bytes_acked"
+  | "bytes_received"
+  | "segs_out"
+  | "segs_in"
+  | "notsent_bytes"
+  | "min_rtt"
+  | "data_segs_in"
+  | "data_segs_out"
+  | "delivery_rate"
+> = layout(
+  ["state", "u8"],
+  ["ca_state", "u8"],
+  ["retransmits", "u8"],
+  ["probes", "u8"],
+  ["backoff", "u8"],
+  ["options", "u8"],
+  ["scales", "u8"],
+  ["limits", "u8"],
+  ["rto", "u32"],
+  ["ato", "u32"],
+  ["snd_mss", "u32"],
+  ["rcv_mss", "u32"],
+  ["unacked", "u32"],
+  ["sacked", "u32"],
+  ["lost", "u32"],
+  ["retrans", "u32"],
+  ["fackets", "u32"],
+  ["last_data_sent", "u32"],
+  ["last_ack_sent", "u32"],
+  ["last_data_recv", "u32"],
+  ["last_ack_recv", "u32"],
+  ["pmtu", "u32"],
+  ["rcv_ssthresh", "u32"],
+  ["rtt", "u32"],
+  ["rttvar", "u32"],
+  ["snd_ssthresh", "u32"],
+  ["snd_cwnd", "u32"],
+  ["advmss", "u32"],
+  ["reordering", "u32"],
+  ["rcv_rtt", "u32"],
+  ["rcv_space", "u32"],
+  ["total_retrans", "u32"],
+  ["pacing_rate", "u64"],
+  ["max_pacing_rate", "u64"],
+  ["bytes_acked", "u64"],
+  ["bytes_received", "u64"],
+  ["segs_out", "u32"],
+  ["segs_in", "u32"],
+  ["notsent_bytes", "u32"],
+  ["min_rtt", "u32"],
+  ["data_segs_in", "u32"],
+  ["data_segs_out", "u32"],
+  ["delivery_rate", "u64"],
+);
+
 /** `struct timespec`. */
 export const TIMESPEC: Layout<"sec" | "nsec"> = layout(["sec", "i64"], ["nsec", "i64"]);
 

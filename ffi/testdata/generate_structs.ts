@@ -34,6 +34,9 @@ const C_NAMES: Readonly<
   SOCKADDR_IN6: ["struct sockaddr_in6", "sin6_"],
   SOCKADDR_UN: ["struct sockaddr_un", "sun_"],
   SOCKADDR_NL: ["struct sockaddr_nl", "nl_"],
+  LINGER: ["struct linger", "", { onoff: "l_onoff", linger: "l_linger" }],
+  // It grows with the kernel: only the members are compared.
+  TCP_INFO_STRUCT: ["struct tcp_info", "tcpi_", { scales: "", limits: "", size: "" }],
   TIMESPEC: ["struct timespec", "tv_"],
   TIMEVAL: ["struct timeval", "tv_"],
   POLLFD: ["struct pollfd", ""],
@@ -92,11 +95,11 @@ export const HEADERS = `#define _GNU_SOURCE 1
 #include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <linux/openat2.h>
+#include <linux/tcp.h>
 #include <linux/udp.h>
 #include <linux/vm_sockets.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stddef.h>
@@ -153,7 +156,7 @@ export function program(errnoNames: readonly string[]): string {
         if (member === "" || (special[field] === undefined && field.startsWith("pad"))) return [];
         return [[field, `offsetof(${type}, ${member})`]];
       });
-      members.push(["size", `sizeof(${type})`]);
+      if (special.size !== "") members.push(["size", `sizeof(${type})`]);
       const format = members.map(([field]) => `\\"${field}\\": %zu`).join(", ");
       const values = members.map(([, value]) => value).join(", ");
       return `  printf("    \\"${name}\\": { ${format} }@\\n", ${values});`;

@@ -1,0 +1,243 @@
+/**
+ * TCP streams through the C library: the host, and connecting.
+ *
+ * @module
+ */
+import {
+  ADDRESS_BYTES,
+  AF_INET,
+  AF_INET6,
+  formatAddress,
+  type SocketAddress,
+  writeAddress,
+} from "./address.ts";
+import {
+  F_GETFL,
+  F_SETFL,
+  O_NONBLOCK,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+} from "./constants_linux.ts";
+import { EINPROGRESS, EOPNOTSUPP, systemError } from "./errno.ts";
+import { type Libc, requireLibc } from "./libc_linux.ts";
+import type { Reactor } from "./reactor.ts";
+import { openReactor } from "./reactor_linux.ts";
+import { SocketOptions } from "./sockopt_linux.ts";
+import type {
+  ConnectOptions,
+  ConstantBuffer,
+  ListenOptions,
+  StreamConnection,
+  StreamHost,
+  StreamListener,
+  StreamTraits,
+} from "./stream.ts";
+import { LinuxStreamConnection, type StreamContext } from "./stream_connection_linux.ts";
+import { LinuxStreamListener, socketAddresses } from "./stream_listener_linux.ts";
+import { configureSocket, NEW_SOCKET } from "./stream_options_linux.ts";
+import { limitConnect } from "./stream_pending.ts";
+import { LinuxConstant, StreamVector } from "./stream_vector_linux.ts";
+import { ThreadLoop } from "./thread_loop_linux.ts";
+
+/**
+ * Opens a host of the kernel's driver.
+ *
+ * @param wait How its streams wait.
+ * @param reactor Which readiness bridge `events` uses.
+ * @throws {CapabilityError} Without a C library, or without io_uring where it was demanded.
+ * @throws {SystemError} When the process has no descriptors left.
+ */
+export async function openLinuxHost(
+  wait: "events" | "thread",
+  reactor: "auto" | "uring" | "worker",
+): Promise<StreamHost> {
+  const library = requireLibc();
+  if (wait === "events") {
+    return new LinuxStreamHost(library, await openReactor(reactor), undefined);
+  }
+  const loop = new ThreadLoop();
+  return new LinuxStreamHost(library, loop, loop);
+}
+
+class LinuxStreamHost implements StreamHost {
+  readonly traits: StreamTraits;
+  readonly fallbackReason = "";
+  readonly #library: Libc;
+  readonly #context: StreamContext;
+  readonly #loop: ThreadLoop | undefined;
+  readonly #connections = new Set<LinuxStreamConnection>();
+  readonly #listeners = new Set<LinuxStreamListener>();
+  readonly #constants = new Set<LinuxConstant>();
+  /** Attempts to connect, and how to end them. */
+  readonly #attempts = new Set<() => void>();
+  #closed = false;
+
+  constructor(library: Libc, reactor: Reactor, loop: ThreadLoop | undefined) {
+    this.#library = library;
+    this.#loop = loop;
+    this.traits = Object.freeze({
+      driver: "linux",
+      discard: true,
+      vectored: true,
+      sendfile: library.memfd_create !== null,
+      detach: true,
+      reusePort: true,
+      bind: true,
+      ipv6Only: true,
+      reset: true,
+      options: true,
+      info: true,
+    });
+    this.#context = {
+      library,
+      reactor,
+      vector: new StreamVector(library),
+      traits: this.traits,
+      came: (connection) => this.#connections.add(connection),
+      gone: (connection) => this.#connections.delete(connection),
+    };
+  }
+
+  get wakeDescriptor(): number {
+    return this.#ownLoop().wakeDescriptor;
+  }
+
+  listen(options: ListenOptions): StreamListener {
+    this.#mustBeOpen("listen");
+    const gone = (listener: LinuxStreamListener): void => void this.#listeners.delete(listener);
+    const listener = new LinuxStreamListener(this.#context, options, gone);
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  async connect(options: ConnectOptions): Promise<StreamConnection> {
+    this.#mustBeOpen("connect");
+    const limit = limitConnect(options);
+    try {
+      limit.signal.throwIfAborted();
+      const fd = this.#start(options);
+      try {
+        const errno = await this.#outcome(fd, limit.signal);
+        if (errno !== 0) throw systemError("connect", errno, connectTo(options.remote));
+        this.#mustBeOpen("connect");
+      } catch (error) {
+        this.#library.close(fd);
+        throw error;
+      }
+      const { local, remote } = socketAddresses(this.#library, fd);
+      return new LinuxStreamConnection(this.#context, fd, local, remote);
+    } finally {
+      limit.done();
+    }
+  }
+
+  adopt(descriptor: number): StreamConnection {
+    this.#mustBeOpen("adopt a connection");
+    const library = this.#library;
+    const socket = new SocketOptions(library, descriptor);
+    if (socket.get("type") !== SOCK_STREAM || !FAMILIES.has(socket.get("domain"))) {
+      throw systemError("getsockopt", EOPNOTSUPP, `adopt descriptor ${descriptor}`);
+    }
+    const flags = library.fcntl(descriptor, F_GETFL, 0);
+    library.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK);
+    const { local, remote } = socketAddresses(library, descriptor);
+    return new LinuxStreamConnection(this.#context, descriptor, local, remote);
+  }
+
+  createConstant(
+    bytes: Uint8Array,
+    options: { readonly sendfile?: boolean } = {},
+  ): ConstantBuffer {
+    const sendfile = options.sendfile === true && this.traits.sendfile;
+    const constant = new LinuxConstant(this.#library, bytes, sendfile);
+    this.#constants.add(constant);
+    return constant;
+  }
+
+  turn(maxWaitMs: number): number {
+    return this.#ownLoop().turn(maxWaitMs);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const end of [...this.#attempts]) end();
+    for (const listener of [...this.#listeners]) await listener.close();
+    for (const connection of [...this.#connections]) await connection.close();
+    for (const constant of this.#constants) constant.close();
+    this.#constants.clear();
+    await this.#context.reactor.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Makes the socket and begins. @returns The descriptor. */
+  #start(options: ConnectOptions): number {
+    const library = this.#library;
+    const { remote, bind } = options;
+    const what = connectTo(remote);
+    const sockaddr = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+    const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    const remoteBytes = writeAddress(sockaddr, 0, remote);
+    const fd = library.socket(remote.family === "ipv6" ? AF_INET6 : AF_INET, type, 0);
+    if (fd < 0) throw systemError("socket", library.errno(), what);
+    try {
+      configureSocket(library, fd, { ...NEW_SOCKET, ...options });
+      if (bind !== undefined) {
+        const from = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+        if (library.bind(fd, from, writeAddress(from, 0, bind)) < 0) {
+          throw systemError("bind", library.errno(), `bind to ${formatAddress(bind)}`);
+        }
+      }
+      if (library.connect(fd, sockaddr, remoteBytes) < 0) {
+        const errno = library.errno();
+        if (errno !== EINPROGRESS) throw systemError("connect", errno, what);
+      }
+      return fd;
+    } catch (error) {
+      library.close(fd);
+      throw error;
+    }
+  }
+
+  /** Waits until it is connected or not. @returns 0, or the error number. Rejects when aborted. */
+  async #outcome(fd: number, signal: AbortSignal): Promise<number> {
+    const { reactor } = this.#context;
+    let end!: () => void;
+    let onAbort!: () => void;
+    const ready = new Promise<void>((resolve, reject) => {
+      end = resolve;
+      onAbort = () => reject(signal.reason);
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+    const watch = reactor.watch(fd, "write", end);
+    this.#attempts.add(end);
+    try {
+      await ready;
+      return new SocketOptions(this.#library, fd).get("error");
+    } finally {
+      watch.cancel();
+      this.#attempts.delete(end);
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #ownLoop(): ThreadLoop {
+    if (this.#loop === undefined) {
+      throw new TypeError('Cannot take a turn: the host was not opened with wait "thread"');
+    }
+    return this.#loop;
+  }
+
+  #mustBeOpen(what: string): void {
+    if (this.#closed) throw new TypeError(`Cannot ${what}: the host is closed`);
+  }
+}
+
+function connectTo(remote: SocketAddress): string {
+  return `connect to ${formatAddress(remote)}`;
+}
+
+const FAMILIES: ReadonlySet<number> = new Set([AF_INET, AF_INET6]);
