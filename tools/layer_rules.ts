@@ -37,6 +37,8 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
   },
   "@stricli/core": { places: /^internal\/cli\//, loaded: "with the importer" },
   "cli-progress": { places: /^internal\/cli\/progress\.ts$/, loaded: "on first use" },
+  "@noble/curves": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
+  "@noble/hashes": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
   "fast-check": { places: /^internal\/testing\//, loaded: "with the importer" },
 };
 
