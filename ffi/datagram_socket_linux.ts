@@ -68,10 +68,12 @@ export interface SocketContext {
 
 /** A UDP socket made through the C library. */
 export class LinuxDatagramSocket implements DatagramSocket {
-  readonly local: SocketAddress;
   readonly traits: DatagramTraits;
-  readonly receiveBufferBytes: number;
-  readonly sendBufferBytes: number;
+  // A server opens one for each transfer and its client waits: what few ask for is found out when they do.
+  readonly #sockaddr: DataView<ArrayBuffer>;
+  #local: SocketAddress | undefined;
+  #receiveBufferBytes = -1;
+  #sendBufferBytes = -1;
 
   readonly #context: SocketContext;
   readonly #library: Libc;
@@ -120,15 +122,15 @@ export class LinuxDatagramSocket implements DatagramSocket {
     const coalescing = options.coalesce === true && this.#set(SOL_UDP, UDP_GRO, 1);
     const segmentation = options.segment !== false && traits.segmentation;
     const { receiveBufferBytes = 0, sendBufferBytes = 0 } = options;
-    this.receiveBufferBytes = this.#size(SO_RCVBUFFORCE, SO_RCVBUF, receiveBufferBytes);
-    this.sendBufferBytes = this.#size(SO_SNDBUFFORCE, SO_SNDBUF, sendBufferBytes);
+    this.#want(SO_RCVBUFFORCE, SO_RCVBUF, receiveBufferBytes);
+    this.#want(SO_SNDBUFFORCE, SO_SNDBUF, sendBufferBytes);
     if (library.bind(fd, sockaddr, sockaddrBytes) < 0) {
       const errno = library.errno();
       library.close(fd);
       throw systemError("bind", errno, what);
     }
     library.getsockname(fd, sockaddr, new Uint32Array([ADDRESS_BYTES]));
-    this.local = readAddress(sockaddr, 0);
+    this.#sockaddr = sockaddr;
     this.traits = Object.freeze({
       ...traits,
       packetInfo,
@@ -137,6 +139,20 @@ export class LinuxDatagramSocket implements DatagramSocket {
       segmentation,
     });
     this.#send = new SendState(segmentation, packetInfo, () => this.#drain());
+  }
+
+  get local(): SocketAddress {
+    return this.#local ??= readAddress(this.#sockaddr, 0);
+  }
+
+  get receiveBufferBytes(): number {
+    if (this.#receiveBufferBytes < 0) this.#receiveBufferBytes = this.#size(SO_RCVBUF);
+    return this.#receiveBufferBytes;
+  }
+
+  get sendBufferBytes(): number {
+    if (this.#sendBufferBytes < 0) this.#sendBufferBytes = this.#size(SO_SNDBUF);
+    return this.#sendBufferBytes;
   }
 
   receiveNow(batch: DatagramBatch): number {
@@ -356,8 +372,12 @@ export class LinuxDatagramSocket implements DatagramSocket {
   }
 
   /** Sets a buffer size, past the system's limit where the process may, and reads back what the kernel made of it. */
-  #size(force: number, name: number, bytes: number): number {
+  #want(force: number, name: number, bytes: number): void {
     if (bytes > 0 && !this.#set(SOL_SOCKET, force, bytes)) this.#set(SOL_SOCKET, name, bytes);
+  }
+
+  #size(name: number): number {
+    if (this.#fd < 0) return 0;
     const value = new Int32Array(new ArrayBuffer(4));
     const length = new Uint32Array([4]);
     if (this.#library.getsockopt(this.#fd, SOL_SOCKET, name, value, length) < 0) return 0;

@@ -18,7 +18,7 @@ export interface AccessOverrides {
   readonly maxWindowSize?: number;
   /** Names of options that are answered as if unknown, lower case. */
   readonly refuseOptions?: readonly string[];
-  /** Most transfers of one client at a time. */
+  /** Most transfers of one client at a time; never more than the server's own limit. */
   readonly maxTransfersPerClient?: number;
   /** Most payload per transfer, bits per second. */
   readonly maxRateBps?: number;

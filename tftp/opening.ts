@@ -45,6 +45,8 @@ const TRANSLATE_AT_ONCE_BYTES = 1_048_576;
 const MIN_FIRST_TIMEOUT_MS = 200;
 /** Bytes of an IP packet that a path is trusted with when nobody can say what it takes: Ethernet's. */
 const ASSUMED_PATH_MTU = 1500;
+/** Windows up to this size fit the smallest send buffer a kernel gives by default, with room to spare. */
+const SMALL_WINDOW_BYTES = 32_768;
 /** Longest options acknowledgement. */
 const OPENING_BYTES = 1500;
 
@@ -171,7 +173,7 @@ export class Opening {
       options: Object.freeze(Object.fromEntries(session.request.options)),
       remote: session.remote,
       local: plan.local === undefined ? undefined : readAddress(plan.local, 0),
-      signal: session.opening.signal,
+      signal: session.handlingSignal(),
     });
     let settled = false;
     const settle = (finish: () => void): void => {
@@ -184,7 +186,7 @@ export class Opening {
     session.deadline = this.#endpoint.clock.now() + this.#loop.settings.handlerTimeoutMs;
     session.onTimeout = () =>
       settle(() => {
-        session.opening.abort();
+        session.stopHandling();
         refuse(new TftpRefusal(ERROR_NOT_DEFINED, "handler timed out"));
       });
     this.#loop.schedule(session);
@@ -277,6 +279,7 @@ export class Opening {
       } else blocks = new FileBlocks(source, agreed.blockSize);
       return this.#linked(
         plan,
+        agreed,
         false,
         (link) => this.#startSending(plan, link, agreed, blocks),
         () => blocks.close(),
@@ -371,6 +374,7 @@ export class Opening {
       const agreed = this.#negotiate(plan, announced);
       return this.#linked(
         plan,
+        agreed,
         true,
         (link) => this.#startReceiving(plan, link, agreed, sink),
         () => sink.discard(),
@@ -433,6 +437,7 @@ export class Opening {
   /** Gives the transfer its socket: the listening one, or one of its own on the address that was asked. */
   #linked(
     plan: Plan,
+    agreed: Negotiated,
     receives: boolean,
     use: (link: Link) => void,
     abandon: () => void,
@@ -453,7 +458,7 @@ export class Opening {
       use(new Link(this.#endpoint, socket, session.key, 0, undefined, true, { anyPort }));
     };
     try {
-      const opened = this.#openSocket(plan, receives);
+      const opened = this.#openSocket(plan, agreed, receives);
       if (!(opened instanceof Promise)) {
         started(opened);
         return;
@@ -468,15 +473,21 @@ export class Opening {
     }
   }
 
-  #openSocket(plan: Plan, receives: boolean): DatagramSocket | Promise<DatagramSocket> {
+  #openSocket(
+    plan: Plan,
+    agreed: Negotiated,
+    receives: boolean,
+  ): DatagramSocket | Promise<DatagramSocket> {
     const { settings } = this.#loop;
     const bound = plan.local === undefined ? plan.listener.local : readAddress(plan.local, 0);
+    // A window that the kernel's default holds leaves it alone: the client waits meanwhile.
+    const large = agreed.blockSize * agreed.windowSize > SMALL_WINDOW_BYTES;
     const options = {
       // A mapped address is served on an IPv6 socket, as it was asked.
       dualStack: bound.family === "ipv6",
       coalesce: receives,
       receiveBufferBytes: receives ? settings.receiveBufferBytes : 0,
-      sendBufferBytes: receives ? 0 : settings.sendBufferBytes,
+      sendBufferBytes: large && !receives ? settings.sendBufferBytes : 0,
     };
     const at = (port: number): SocketAddress => ({ ...bound, port });
     const { portRangeFirst: first, portRangeLast: last } = settings;
@@ -590,12 +601,14 @@ interface Timing {
 
 type StoreWrite = Exclude<ReturnType<FileStore["openWrite"]>, Promise<unknown>>;
 
+/** Room to build an options acknowledgement in. */
+const scratch: Uint8Array<ArrayBuffer> = new Uint8Array(OPENING_BYTES);
+
 /** The options acknowledgement, or nothing when no option was agreed on. */
 function openingBytes(agreed: Negotiated): Uint8Array {
   if (agreed.accepted.length === 0) return new Uint8Array(0);
-  const bytes = new Uint8Array(OPENING_BYTES);
-  const end = encodeOptionsAck(bytes, 0, agreed.accepted);
-  return bytes.slice(0, Math.max(0, end));
+  const end = encodeOptionsAck(scratch, 0, agreed.accepted);
+  return scratch.slice(0, Math.max(0, end));
 }
 
 /** Small content in netascii at once; anything else as it is, to be translated on the way. */

@@ -383,8 +383,8 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
     if (this.#released) return;
     this.#released = true;
     this.#endpoint.deadlines.remove(this);
-    this.#observer.released();
     this.link.close();
+    this.#observer.released();
   }
 
   /** True once the content is permanent. */

@@ -307,7 +307,8 @@ export class SendingTransfer implements SendActions, Timed {
     if (this.#released) return;
     this.#released = true;
     this.#endpoint.deadlines.remove(this);
-    this.#observer.released();
+    // Closed first: its last counts are then known without asking the kernel again.
     this.link.close();
+    this.#observer.released();
   }
 }

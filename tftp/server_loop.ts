@@ -307,7 +307,7 @@ export class ServerLoop implements OpeningHost {
   release(session: Session): void {
     if (session.closed) return;
     session.closed = true;
-    session.opening.abort();
+    session.stopHandling();
     this.endpoint.deadlines.remove(session);
     this.#sessions.remove(session);
   }

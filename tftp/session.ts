@@ -81,8 +81,8 @@ export class Session implements PeerEntry<Session>, Timed {
   readonly #requestBytes: Uint8Array;
   sending: SendingTransfer | undefined;
   receiving: ReceivingTransfer | undefined;
-  /** While a handler works on the answer. */
-  readonly opening: AbortController = new AbortController();
+  /** Made when a handler is asked: the plain case has no use for it, and it is dear. */
+  #handling: AbortController | undefined;
   /** When the opening takes too long. */
   deadline: number = Infinity;
   onTimeout: () => void = () => {};
@@ -135,9 +135,19 @@ export class Session implements PeerEntry<Session>, Timed {
 
   /** The running transfer's end, from this side; the peer is told unless it has begun something else. */
   abort(code: number, message: string, now: number, told: boolean): void {
-    this.opening.abort();
+    this.stopHandling();
     this.sending?.abort(code, message, now, told);
     this.receiving?.abort(code, message, now, told);
+  }
+
+  /** Aborted when the handler's answer is not wanted any more. */
+  handlingSignal(): AbortSignal {
+    return (this.#handling ??= new AbortController()).signal;
+  }
+
+  /** Tells a handler that its answer is not wanted any more. */
+  stopHandling(): void {
+    this.#handling?.abort();
   }
 
   expire(): void {

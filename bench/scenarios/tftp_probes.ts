@@ -50,7 +50,8 @@ export async function firstReplies(
       writeAddress(out.peers, 0, { family: "ipv4", address: host, port });
       const sent = performance.now();
       sendOne(socket, out, end);
-      while (arrived === 0 && performance.now() - sent < 2000) sockets.turn(100);
+      // Never asleep: how fast this process wakes up is not the question.
+      while (arrived === 0 && performance.now() - sent < 2000) sockets.turn(0);
       if (arrived === 0) throw new Error(`${name} does not answer`);
       if (i >= WARM_UP) samples.get(name)!.push((arrived - sent) * 1000);
       for (let k = 0; k < addressLength(incoming.peers, 0); k++) {

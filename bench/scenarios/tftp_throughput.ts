@@ -1,9 +1,9 @@
 /**
  * How fast TFTP servers are, side by side: ours against the C servers of Debian, on loopback, in one run.
  *
- * One client fetches for all of them, so that the server is what differs: our command line, a fresh process per sample,
- * writing to memory-backed files whose SHA-256 is compared with the original's. Servers take turns (A B C A B C …).
- * CPU is the server's own, with its children, from the kernel's accounts.
+ * One client process fetches for all of them, so that the server is what differs: ours (`tftp_client.ts`), into memory,
+ * the SHA-256 compared with the original's after the clock stopped. Servers take turns (A B C A B C …); a first round
+ * that is not counted warms all of them. CPU is the server's own, with its children, from the kernel's accounts.
  *
  * `deno task bench:tftp [--rounds N] [--quick] [--only NAME]`; writes `bench/results/DATE-tftp.json`.
  *
@@ -23,6 +23,7 @@ import {
   untilBound,
   untilLine,
 } from "./harness.ts";
+import { Client } from "./tftp_client.ts";
 import { firstReplies, manyClients } from "./tftp_probes.ts";
 import { callsPerMegabyte } from "./tftp_syscalls.ts";
 
@@ -58,6 +59,7 @@ interface Case {
 interface Sample {
   readonly megabytesPerSecond: number;
   readonly cpuSecondsPerGigabyte: number;
+  readonly clientCpuSecondsPerGigabyte: number;
   readonly retransmits: number;
   readonly timeouts: number;
 }
@@ -80,20 +82,22 @@ async function main(): Promise<number> {
   await Deno.chmod(folder, 0o755);
   await Deno.chmod(root, 0o755);
   const subjects: Subject[] = [];
+  let client: Client | undefined;
   try {
     const hashes = new Map<number, string>();
     for (const bytes of SIZES) hashes.set(bytes, await makeFile(`${root}/${bytes}`, bytes));
     await makeFile(`${root}/small`, 1000);
     await makeFile(`${root}/10m`, 10 * MB);
     subjects.push(...await startAll(root));
-    const results = await throughput(subjects, root, folder, hashes);
+    client = Client.start(Math.max(...SIZES));
+    const results = await throughput(subjects, client, hashes);
     const ours = subjects[0]!;
     const replies = await firstReplies(subjects.map(({ name, port }) => ({ name, port })), HOST);
     const clients = await manyClients(ours.port, HOST, await fileHash(`${root}/10m`));
     const calls = await callsPerMegabyte(
       subjects.filter((subject) => subject.windows && !subject.name.includes("portable")),
       (subject, window) =>
-        fetch(subject, { block: 1428, window, bytes: 60 * MB, rounds: 1 }, folder, hashes),
+        fetch(subject, { block: 1428, window, bytes: 60 * MB, rounds: 1 }, client!, hashes),
       60,
     );
     report(subjects, results, replies, clients, calls);
@@ -112,6 +116,7 @@ async function main(): Promise<number> {
     console.log(`\nwritten: bench/results/${day}-tftp.json`);
     return 0;
   } finally {
+    await client?.stop();
     for (const { process } of subjects) await process.stop();
     await Deno.remove(folder, { recursive: true });
   }
@@ -175,22 +180,21 @@ async function startAll(root: string): Promise<Subject[]> {
 
 async function throughput(
   subjects: readonly Subject[],
-  _root: string,
-  folder: string,
+  client: Client,
   hashes: ReadonlyMap<number, string>,
 ): Promise<Map<string, Sample[]>> {
   const results = new Map<string, Sample[]>();
   for (const one of CASES) {
     const able = subjects.filter((subject) => subject.windows || one.window === 1);
-    for (let round = 0; round < one.rounds; round++) {
+    for (let round = -1; round < one.rounds; round++) {
       for (const subject of able) {
         // The portable driver is shown, not raced: a smaller file tells as much.
         const portable = subject.name.includes("portable");
         if (portable && (round > 1 || one.block !== 1428)) continue;
         const key = `${one.block}/${one.window}/${subject.name}`;
         const job = portable ? { ...one, bytes: 60 * MB } : one;
-        const sample = await fetch(subject, job, folder, hashes);
-        results.set(key, [...results.get(key) ?? [], sample]);
+        const sample = await fetch(subject, job, client, hashes);
+        if (round >= 0) results.set(key, [...results.get(key) ?? [], sample]);
       }
     }
     console.error(`measured: block ${one.block}, window ${one.window}`);
@@ -198,39 +202,34 @@ async function throughput(
   return results;
 }
 
-/** Fetches one file with our client and checks it. */
+/** Fetches one file with the client and checks it. */
 async function fetch(
   subject: Subject,
   job: Case,
-  folder: string,
+  client: Client,
   hashes: ReadonlyMap<number, string>,
 ): Promise<Sample> {
-  const target = `${folder}/got`;
   const before = subject.process.cpuSeconds();
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "-A", "--no-check", cli, "get", `tftp://${HOST}:${subject.port}/${job.bytes}`],
-      ...["-o", target, "-b", `${job.block}`, "-w", `${job.window}`, "--json"],
-    ],
-  }).output();
+  const result = await client.fetch({
+    server: `${HOST}:${subject.port}`,
+    name: `${job.bytes}`,
+    blockSize: job.block,
+    windowSize: job.window,
+  });
   const cpu = subject.process.cpuSeconds() - before;
-  const decoder = new TextDecoder();
-  if (!success) throw new Error(`${subject.name}: ${decoder.decode(stderr)}`);
-  const summary = JSON.parse(decoder.decode(stdout));
-  if (summary.blockSize !== job.block || summary.windowSize !== job.window) {
+  if (result.error !== undefined) throw new Error(`${subject.name}: ${result.error}`);
+  if (result.blockSize !== job.block || result.windowSize !== job.window) {
     throw new Error(
-      `${subject.name} agreed to ${summary.blockSize}/${summary.windowSize} instead of ${job.block}/${job.window}`,
+      `${subject.name} agreed to ${result.blockSize}/${result.windowSize} instead of ${job.block}/${job.window}`,
     );
   }
-  if (await fileHash(target) !== hashes.get(job.bytes)) {
-    throw new Error(`${subject.name} sent other bytes`);
-  }
-  await Deno.remove(target);
+  if (result.sha256 !== hashes.get(job.bytes)) throw new Error(`${subject.name} sent other bytes`);
   return {
-    megabytesPerSecond: summary.bytes / summary.durationMs / 1000,
-    cpuSecondsPerGigabyte: cpu / (summary.bytes / 1e9),
-    retransmits: summary.retransmits,
-    timeouts: summary.timeouts,
+    megabytesPerSecond: result.bytes / result.durationMs / 1000,
+    cpuSecondsPerGigabyte: cpu / (result.bytes / 1e9),
+    clientCpuSecondsPerGigabyte: result.cpuSeconds / (result.bytes / 1e9),
+    retransmits: result.retransmits,
+    timeouts: result.timeouts,
   };
 }
 
@@ -248,7 +247,16 @@ function report(
   const number = (value: number, digits = 0): string => value.toFixed(digits);
   const shown = (one: Spread, digits = 0): string =>
     `${number(one.median, digits)} (${number(one.min, digits)}–${number(one.max, digits)})`;
-  const rows = [["block", "window", "server", "MB/s", "CPU-s/GB", "repeated", "n"]];
+  const rows = [[
+    "block",
+    "window",
+    "server",
+    "MB/s",
+    "server CPU-s/GB",
+    "client CPU-s/GB",
+    "repeated",
+    "n",
+  ]];
   for (const one of CASES) {
     for (const { name } of subjects) {
       const samples = results.get(`${one.block}/${one.window}/${name}`);
@@ -259,6 +267,7 @@ function report(
         name,
         shown(spread(samples.map((sample) => sample.megabytesPerSecond))),
         shown(spread(samples.map((sample) => sample.cpuSecondsPerGigabyte)), 2),
+        shown(spread(samples.map((sample) => sample.clientCpuSecondsPerGigabyte)), 2),
         `${samples.reduce((sum, sample) => sum + sample.retransmits, 0)}`,
         `${samples.length}`,
       ]);
