@@ -66,7 +66,27 @@ export {
   type RootOptions,
   type Symlinks,
 } from "./file.ts";
+export { type CpuSample, type CpuSampler, cpuSampler } from "./cpu.ts";
 export type { Reactor, Watch } from "./reactor.ts";
+export {
+  type ConnectOptions,
+  type ConstantBuffer,
+  type ListenOptions,
+  openStreamHost,
+  STREAM_END,
+  STREAM_FAILED,
+  type StreamConnection,
+  type StreamCounters,
+  streamError,
+  type StreamFailure,
+  type StreamHost,
+  type StreamHostOptions,
+  type StreamInfo,
+  type StreamListener,
+  type StreamOptions,
+  type StreamTraits,
+  WOULD_BLOCK,
+} from "./stream.ts";
 export { Slab } from "../internal/bytes/slab.ts";
 export {
   startThread,

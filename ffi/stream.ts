@@ -15,11 +15,11 @@ import { resolveDriver } from "./capabilities.ts";
 import type { Driver } from "./datagram.ts";
 
 /** A receive found the peer's orderly end: nothing more will come. */
-export const STREAM_END = 0;
+export const STREAM_END: number = 0;
 /** Nothing is there, or there is no room: wait, or be called by {@linkcode StreamConnection.watch}. */
-export const WOULD_BLOCK = -1;
+export const WOULD_BLOCK: number = -1;
 /** The connection is gone; {@linkcode StreamConnection.failure} says why. */
-export const STREAM_FAILED = -2;
+export const STREAM_FAILED: number = -2;
 
 /** What the streams of a driver can do. True or false, never "maybe". */
 export interface StreamTraits {

@@ -41,7 +41,12 @@ function listen(options: ListenOptions): Promise<RuntimeListener> {
   return new Promise((resolve, reject) => {
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
     const failed = (error: Error): void => {
-      reject(fromRuntimeError(error, "bind", `listen on ${formatAddress(bind)}`));
+      // Deno 2.9 says "invalid argument" of an address this machine does not have. What is no address was refused before.
+      const { code } = error as { readonly code?: unknown };
+      const told = code === "EINVAL"
+        ? Object.assign(new Error(error.message, { cause: error }), { code: "EADDRNOTAVAIL" })
+        : error;
+      reject(fromRuntimeError(told, "bind", `listen on ${formatAddress(bind)}`));
     };
     server.once("error", failed);
     server.listen({

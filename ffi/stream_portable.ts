@@ -325,7 +325,7 @@ export class PortableConnection implements StreamConnection {
       this.#bytesReceived += count;
       return count;
     }
-    if (this.#readOver) {
+    if (this.#readOver || this.#failure !== undefined) {
       this.#readOverTold = true;
       return this.#failure === undefined ? STREAM_END : STREAM_FAILED;
     }
