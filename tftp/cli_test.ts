@@ -122,7 +122,7 @@ Deno.test("tftp serve says where it listens, serves, and stops on SIGTERM with 0
   using here = new Folder();
   const got = await run(["get", `tftp://127.0.0.1:${port}/boot.img`, "-o", `${here.path}/got`]);
   equal(got.code, 0, got.err);
-  equal(sum(Deno.readFileSync(`${here.path}/got`)), sum(content));
+  equal(sum(await Deno.readFile(`${here.path}/got`)), sum(content));
   const put = await run([
     "put",
     `${here.path}/got`,
@@ -133,7 +133,7 @@ Deno.test("tftp serve says where it listens, serves, and stops on SIGTERM with 0
     "4",
   ]);
   equal(put.code, 0, put.err);
-  equal(sum(Deno.readFileSync(`${folder.path}/up`)), sum(content));
+  equal(sum(await Deno.readFile(`${folder.path}/up`)), sum(content));
   server.kill("SIGTERM");
   equal(await server.ended(), 0);
   deepEqual(folder.names, ["boot.img", "up"]);
@@ -262,7 +262,7 @@ Deno.test("tftp get writes the file by its name, replaces one, and leaves no par
     equal(code, 0, err);
     equal(out, "");
     match(err, /^name: 68\.4 KiB in .* \(.*\)\n$/);
-    equal(sum(Deno.readFileSync(target)), sum(content));
+    equal(sum(await Deno.readFile(target)), sum(content));
     deepEqual(here.names, ["target"]);
     const missing = await run(["get", url("missing"), "-o", `${here.path}/missing`]);
     equal(missing.code, 1);
@@ -294,7 +294,7 @@ Deno.test("tftp get and put speak netascii and JSON", async () => {
       "--json",
     ]);
     equal(got.code, 0, got.err);
-    equal(Deno.readTextFileSync(`${here.path}/text`), "one\ntwo\n");
+    equal(await Deno.readTextFile(`${here.path}/text`), "one\ntwo\n");
     const report = JSON.parse(got.out);
     deepEqual([report.type, report.name, report.bytes, report.server], [
       "get",
@@ -329,7 +329,7 @@ Deno.test("tftp get writes to standard output and to devices", async () => {
     const full = await run(["get", url("large"), "-o", "/dev/full"]);
     equal(full.code, 1, full.err);
     match(full.err, /^error: .*\/dev\/full/);
-    equal(Deno.statSync("/dev/full").isCharDevice, true);
+    equal((await Deno.stat("/dev/full")).isCharDevice, true);
   } finally {
     await server.close();
   }
@@ -441,7 +441,7 @@ Deno.test("tftp prints the help it is known for", async () => {
     parts.push(`$ tftp ${words.join(" ")}\n${out}`);
   }
   const help = parts.join("\n");
-  if (Deno.env.get("FASTWIRE_UPDATE") === "1") Deno.writeTextFileSync(path, help);
-  equal(help, Deno.readTextFileSync(path), "FASTWIRE_UPDATE=1 takes the new help over");
+  if (Deno.env.get("FASTWIRE_UPDATE") === "1") await Deno.writeTextFile(path, help);
+  equal(help, await Deno.readTextFile(path), "FASTWIRE_UPDATE=1 takes the new help over");
   ok(help.split("\n").every((line) => line.length <= 80));
 });

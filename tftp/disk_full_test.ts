@@ -2,7 +2,7 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import { runContract } from "../internal/testing/contract.ts";
 import { data, request } from "./testdata/raw_peer.ts";
-import { type Bench, BOTH_DRIVERS, pattern } from "./testdata/server_bench.ts";
+import { type Bench, BOTH_DRIVERS, namesOf, pattern } from "./testdata/server_bench.ts";
 
 const ANY = { enabled: true, allowAny: true, allowedPatterns: ["**"] };
 
@@ -36,7 +36,7 @@ const unmountable = missingMount();
 /** Serves a disk of 64 KiB. */
 async function onSmallDisk(bench: Bench, body: (root: string) => Promise<void>): Promise<void> {
   const root = `${bench.root}/small`;
-  Deno.mkdirSync(root);
+  await Deno.mkdir(root);
   equal(await command("mount", "-t", "tmpfs", "-o", "size=64k", "fastwire", root), "");
   try {
     await body(root);
@@ -63,7 +63,7 @@ runContract<Bench>(
           }
           match(words, /^ERROR 3 /);
           equal((await ended(1)).outcome, "aborted");
-          deepEqual([...Deno.readDirSync(root)], []);
+          deepEqual(namesOf(root), []);
           await server.close();
         }),
     ],
@@ -76,7 +76,7 @@ runContract<Bench>(
           const peer = await bench.peer(to);
           peer.send(request("write", "large", ["tsize=1000000"]));
           match(await peer.hear(), /^ERROR 3 /);
-          deepEqual([...Deno.readDirSync(root)], []);
+          deepEqual(namesOf(root), []);
           await server.close();
         }),
     ],

@@ -43,15 +43,8 @@ async function withServer(bench: Bench): Promise<string[]> {
     const size = [0, 1, 512, 1024, 3001, 20_000][i]!;
     bench.file(`file${i}`, i % 2 === 0 ? pattern(size, i) : lines(size));
   }
-  // Nothing that a clock decides.
-  const retry = {
-    tailProbe: false,
-    pacing: false,
-    initialTimeoutMs: 20_000,
-    minTimeoutMs: 20_000,
-    maxTimeoutMs: 30_000,
-  };
-  const { to } = await bench.serve({ write: ANY, retry });
+  bench.still = true;
+  const { to } = await bench.serve({ write: ANY });
   const transcript = new Transcript(await bench.peer(to));
   for (let i = 0; i < 40; i++) {
     const options: string[] = [];

@@ -32,6 +32,12 @@ export class RawPeer implements AsyncDisposable {
   readonly #outgoing: DatagramBatch;
   readonly #queue: Received[] = [];
   #wake: () => void = () => {};
+  readonly #heard = new Set<string>();
+  /**
+   * {@linkcode hear} passes over what it has heard from the same port before: a client whose test is slow says things
+   * again.
+   */
+  onlyNews = false;
   /** Whom {@linkcode send} speaks to unless told otherwise. */
   to: SocketAddress;
 
@@ -97,9 +103,14 @@ export class RawPeer implements AsyncDisposable {
 
   /** The next datagram, in words; whoever sent it is spoken to from now on. */
   async hear(timeoutMs?: number): Promise<string> {
-    const { words, from } = await this.receive(timeoutMs);
-    this.to = from;
-    return words;
+    for (;;) {
+      const { words, from } = await this.receive(timeoutMs);
+      this.to = from;
+      const whole = `${from.port} ${words}`;
+      if (this.onlyNews && this.#heard.has(whole)) continue;
+      this.#heard.add(whole);
+      return words;
+    }
   }
 
   /** Several datagrams in words. */

@@ -12,6 +12,7 @@ import { connect, type TftpClient } from "../client.ts";
 import { serve, type ServerOptions, type TftpServer } from "../server.ts";
 import type { TransferRecord } from "../session.ts";
 import type { ClientOptions, ServerSettings } from "../settings.ts";
+import type { Endurance } from "./endurance.ts";
 import { RawPeer } from "./raw_peer.ts";
 
 // Opened for the process, not for a test: the sanitizer would take it for a leak of the first one.
@@ -36,6 +37,9 @@ export class Bench {
   #root: string | undefined;
   readonly #open: AsyncDisposable[] = [];
 
+  /** Servers do nothing of their own accord: a slow machine must not show as a packet sent again. */
+  still = false;
+
   constructor(row: Pick<ServerSettings, "driver" | "workers">) {
     this.row = row;
   }
@@ -59,6 +63,7 @@ export class Bench {
       listen: ["127.0.0.1:0"],
       ...(options.store === undefined ? { root: this.root } : {}),
       ...options,
+      ...(this.still ? { retry: { ...STILL, ...options.retry } } : {}),
       onTransfer: (record) => {
         records.push(record);
         wake();
@@ -126,7 +131,7 @@ export class Bench {
 
   /** Every name below the root, hidden ones too. */
   names(): string[] {
-    return [...Deno.readDirSync(this.root)].map(({ name }) => name).sort();
+    return namesOf(this.root);
   }
 
   /** Closes everything, newest first, and removes the root. */
@@ -134,6 +139,37 @@ export class Bench {
     for (const thing of this.#open.splice(0).reverse()) await thing[Symbol.asyncDispose]();
     if (this.#root !== undefined) await Deno.remove(this.#root, { recursive: true });
   }
+}
+
+/** The names in a folder, in order. */
+export function namesOf(path: string): string[] {
+  return [...Deno.readDirSync(path)].map(({ name }) => name).sort();
+}
+
+/** Runs `endurance.ts` in a process of its own. @throws {Error} With what it said, when it failed. */
+export async function endure(
+  what: "fire" | "cycles",
+  row: string,
+  count: number,
+  seed: number,
+): Promise<Endurance> {
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      "--no-check",
+      "--quiet",
+      new URL("./endurance.ts", import.meta.url).pathname,
+      what,
+      row,
+      String(count),
+      String(seed),
+    ],
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  if (!success) throw new Error(`with FASTWIRE_SEED=${seed}: ${decoder.decode(stderr)}`);
+  return JSON.parse(decoder.decode(stdout));
 }
 
 /** Every way a server can run: on the event loop, on threads, without the kernel's driver. */
@@ -144,6 +180,31 @@ export const EVERY_ROW: Readonly<Record<string, ContractDriver<Bench>>> = {
   "node": row({ driver: "portable", workers: 0 }),
   "node threads": row({ driver: "portable", workers: 2 }),
 };
+
+/** Timers that no test lives to see. */
+export const STILL = {
+  tailProbe: false,
+  pacing: false,
+  initialTimeoutMs: 20_000,
+  minTimeoutMs: 20_000,
+  maxTimeoutMs: 30_000,
+} as const;
+
+/** The same rows with servers that do nothing of their own accord; a test that wants timers says which. */
+export function stillRows(
+  rows: Readonly<Record<string, ContractDriver<Bench>>>,
+): Readonly<Record<string, ContractDriver<Bench>>> {
+  return Object.fromEntries(
+    Object.entries(rows).map(([name, driver]) => [name, {
+      ...driver,
+      open: async () => {
+        const bench = await driver.open();
+        bench.still = true;
+        return bench;
+      },
+    }]),
+  );
+}
 
 /** One row per driver. */
 export const BOTH_DRIVERS: Readonly<Record<string, ContractDriver<Bench>>> = {
