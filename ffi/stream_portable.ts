@@ -94,8 +94,6 @@ export class PortableConnection implements StreamConnection {
   #to = 0;
   /** A read of the runtime is under way. */
   #reading = false;
-  /** It reads into the caller's memory: how that ends a receive that waits. */
-  #direct: ((count: number) => void) | undefined;
   /** Nothing more will come; whether the user was told. */
   #readOver = false;
   #readOverTold = false;
@@ -296,7 +294,6 @@ export class PortableConnection implements StreamConnection {
     // Bytes of a send that waits are the caller's and stay behind; those that were taken leave.
     const taken = this.#writing && this.#sending.idle && this.#failure === undefined;
     this.#receiving.settle(STREAM_END);
-    this.#direct?.(STREAM_END);
     this.#sending.settle(STREAM_FAILED);
     if (taken && !reset) await this.#drain();
     await this.#socket.close(reset);
@@ -361,14 +358,11 @@ export class PortableConnection implements StreamConnection {
   #readDirect(target: Uint8Array<ArrayBuffer>): Promise<number> {
     // Waits without being tried again: the read itself is the attempt.
     const answer = this.#receiving.wait(() => undefined, undefined);
-    this.#direct = (count) => {
-      this.#direct = undefined;
-      this.#receiving.settle(count);
-    };
     this.#read(target, (count) => {
       this.#bytesReceived += count;
       if (count === 0) this.#readOverTold = true;
-      this.#direct?.(this.#failure === undefined || count > 0 ? count : STREAM_FAILED);
+      // After a close nobody waits any more.
+      this.#receiving.settle(this.#failure === undefined || count > 0 ? count : STREAM_FAILED);
     });
     return answer;
   }
