@@ -96,10 +96,10 @@ export function createVerifier(user: string, password: string, salt: Uint8Array)
 /** What unknown users are checked against, so that they look like known ones. Made once per server. */
 export class Decoy {
   readonly #secret: Uint8Array;
-  readonly #gamma: Uint8Array;
+  readonly #gammas: readonly Uint8Array[];
 
   /**
-   * Takes the server's secret.
+   * Takes the server's secret. Costs about 20 ms, so that no login costs more for being one of an unknown user.
    *
    * @param secret 32 random bytes that stay the same while the server runs, better for ever: the salt that an unknown
    * user is shown is made of them.
@@ -107,16 +107,20 @@ export class Decoy {
    */
   constructor(secret: Uint8Array) {
     this.#secret = Uint8Array.from(bytesOf(secret, "decoy secret", SECRET_BYTES));
-    // Nobody sees this point: message 2 hides it behind a fresh one. So it can be the same for every user, and a login
-    // of an unknown one costs no multiplication more than that of a known one.
-    const scalar = toScalar(hmac(sha256, this.#secret, DECOY_LABEL));
-    this.#gamma = encodePoint(multiplyBase(scalar));
+    // Nobody sees these points: message 2 hides them behind a fresh one. But hashing a point takes one round for some
+    // and four for others, always the same for one user. With a single point here, a user who takes another time than
+    // the unknown ones would be known to exist.
+    this.#gammas = Array.from({ length: DECOY_POINTS }, (_, index) => {
+      const label = joinBytes(DECOY_LABEL, [index]);
+      return encodePoint(multiplyBase(toScalar(hmac(sha256, this.#secret, label))));
+    });
   }
 
-  /** The verifier of a user that does not exist. */
+  /** The verifier of a user that does not exist: the same one each time. */
   verifier(user: string): Verifier {
-    const salt = hmac(sha256, this.#secret, textEncoder.encode(user)).slice(0, SALT_BYTES);
-    return { salt, gamma: this.#gamma };
+    const digest = hmac(sha256, this.#secret, textEncoder.encode(user));
+    const gamma = this.#gammas[digest[SALT_BYTES]! % DECOY_POINTS]!;
+    return { salt: digest.slice(0, SALT_BYTES), gamma };
   }
 }
 
@@ -368,4 +372,6 @@ const CHALLENGE_BYTES = POINT_BYTES + 1 + SALT_BYTES;
 const PROOF_BYTES = 32;
 /** One byte of user, its terminator, W_a and parity. */
 const MIN_OPENING_BYTES = 1 + 1 + POINT_BYTES + 1;
-const DECOY_LABEL: Uint8Array = new TextEncoder().encode("fastwire btest decoy");
+const DECOY_POINTS = 64;
+/** No user name begins with a zero, so no salt is made of the same bytes as a point. */
+const DECOY_LABEL: Uint8Array = new TextEncoder().encode("\0fastwire btest decoy");

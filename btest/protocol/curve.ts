@@ -142,14 +142,34 @@ export function addInSubgroup(left: Point, right: Point): Point | undefined {
   }
 }
 
-// p ≡ 5 modulo 8: the candidate is v^((p+3)/8), or that times √−1.
+// p ≡ 5 modulo 8: the candidate is v^((p+3)/8) = v^(2^252 − 2), or that times √−1.
 function squareRoot(value: bigint): bigint | undefined {
   const field = curve().Fp;
-  const candidate = field.pow(value, (FIELD_PRIME + 3n) / 8n);
+  // The exponent is ones but for its last bit. Runs of ones are doubled, so that 11 multiplications stand beside the
+  // squarings instead of 250; each name is the number of ones.
+  const ones2 = power(value, 1) * value % FIELD_PRIME;
+  const ones4 = power(ones2, 2) * ones2 % FIELD_PRIME;
+  const ones5 = power(ones4, 1) * value % FIELD_PRIME;
+  const ones10 = power(ones5, 5) * ones5 % FIELD_PRIME;
+  const ones20 = power(ones10, 10) * ones10 % FIELD_PRIME;
+  const ones40 = power(ones20, 20) * ones20 % FIELD_PRIME;
+  const ones50 = power(ones40, 10) * ones10 % FIELD_PRIME;
+  const ones100 = power(ones50, 50) * ones50 % FIELD_PRIME;
+  const ones200 = power(ones100, 100) * ones100 % FIELD_PRIME;
+  const ones250 = power(ones200, 50) * ones50 % FIELD_PRIME;
+  const ones251 = power(ones250, 1) * value % FIELD_PRIME;
+  const candidate = power(ones251, 1);
   const squared = field.sqr(candidate);
   if (squared === value) return candidate;
   if (squared !== field.neg(value)) return undefined;
   return field.mul(candidate, SQRT_MINUS_ONE);
+}
+
+/** `value` to the power of 2^`squarings`. */
+function power(value: bigint, squarings: number): bigint {
+  let result = value;
+  for (let i = 0; i < squarings; i++) result = result * result % FIELD_PRIME;
+  return result;
 }
 
 function curve(): WeierstrassPointCons<bigint> {
