@@ -1,6 +1,6 @@
 /**
- * The options of the bandwidth test's server and client as types, and what a test tells about itself. `options.ts` holds
- * the schema the options are checked against; a mismatch between the two does not compile.
+ * The options of the bandwidth test's server and client as types. `options.ts` holds the schema they are checked
+ * against; a mismatch between the two does not compile.
  *
  * @module
  */
@@ -115,92 +115,3 @@ export type ServerSettings = Omit<Partially<ResolvedServerSettings>, "listen"> &
   /** Addresses to listen on, as text or in parts: `"127.0.0.1:2000"`, `"[::]:2000"`. Default `[::]:2000`. */
   readonly listen?: readonly (string | ListenAddress)[] | undefined;
 };
-
-/** One second of a test, or the shorter rest at its end. Bytes of UDP count IP and UDP headers. */
-export interface TestInterval {
-  /** Counts from 1. */
-  readonly second: number;
-  /** Its real length, milliseconds. */
-  readonly elapsedMs: number;
-  /** Bytes this side sent. */
-  readonly txBytes: number;
-  /** Bytes this side received. */
-  readonly rxBytes: number;
-  /** Datagrams missing; negative when late ones of an earlier second arrived. */
-  readonly lostPackets: number;
-  /** Datagrams that others overtook. */
-  readonly reorderedPackets: number;
-  /** Datagrams that came again. */
-  readonly duplicatePackets: number;
-  /** Datagrams that arrived and found this machine's buffer full; part of the lost ones. */
-  readonly localDrops: number;
-  /** Load of this machine, 0 to 100; `undefined` when it cannot be known. */
-  readonly localCpuPercent: number | undefined;
-  /** Load of the peer, 0 to 100, as it said in this second; `undefined` when it said nothing. */
-  readonly remoteCpuPercent: number | undefined;
-  /** Bytes the peer says it received in its last second; `undefined` when it said nothing. */
-  readonly peerReceivedBytes: number | undefined;
-}
-
-/** Why a test ended. Failures before the first data are thrown as errors and have no result. */
-export type EndReason =
-  | "duration"
-  | "stopped"
-  | "peer-closed"
-  | "control-timeout"
-  | "idle"
-  | "quota"
-  | "shutdown"
-  | "error";
-
-/** What is known when a test begins. */
-export interface TestDescription {
-  /** The other side's address, without brackets. */
-  readonly host: string;
-  /** The other side's port for a server, the dialled one for a client. */
-  readonly port: number;
-  /** What carries the data. */
-  readonly protocol: TestProtocol;
-  /** Which way, as the client says it. */
-  readonly direction: Direction;
-  /** Connections that carry data. */
-  readonly connections: number;
-  /** What the client proved. */
-  readonly auth: AuthMethod;
-  /** Who logged in; empty without authentication. On a server: bytes of the peer, not text of ours. */
-  readonly user: string;
-  /** The driver in use. */
-  readonly driver: "fast" | "portable";
-}
-
-/** What came of a test. Rates are over the real elapsed time. */
-export interface TestResult extends TestDescription {
-  /** Why it ended. */
-  readonly reason: EndReason;
-  /** From the first data to the end, milliseconds. */
-  readonly durationMs: number;
-  /** Bytes this side sent. */
-  readonly txBytes: number;
-  /** Bytes this side received. */
-  readonly rxBytes: number;
-  /** Average rate sent, bit/s. */
-  readonly txBps: number;
-  /** Average rate received, bit/s. */
-  readonly rxBps: number;
-  /** Bytes the peer says it received, as far as it said. */
-  readonly peerReceivedBytes: number;
-  /** Datagrams missing in the end; never negative. */
-  readonly lostPackets: number;
-  /** Datagrams that others overtook. */
-  readonly reorderedPackets: number;
-  /** Datagrams that came again. */
-  readonly duplicatePackets: number;
-  /** Datagrams that arrived and found this machine's buffer full. */
-  readonly localDrops: number;
-  /** Mean load of this machine over the seconds in which it was known, 0 to 100. */
-  readonly localCpuPercent: number | undefined;
-  /** Mean load of the peer over the seconds in which it said so, 0 to 100. */
-  readonly remoteCpuPercent: number | undefined;
-  /** What went differently than asked; sentences. */
-  readonly warnings: readonly string[];
-}
