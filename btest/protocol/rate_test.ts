@@ -129,6 +129,11 @@ Deno.test("RateController does not lower for one report of nothing, and falls to
   rate.report(0, 31_250_000);
   rate.report(0, 31_250_000);
   equal(rate.targetBps, 50_000_000);
+  // Nor does one end the climb.
+  const climbing = new RateController();
+  climbing.report(6_250_000, 6_250_000);
+  climbing.report(0, 50_000_000);
+  equal(climbing.targetBps, 400_000_000);
 });
 
 Deno.test("RateController does not run away from a sender that is the limit, and reads saturation as enough", () => {
