@@ -8,7 +8,11 @@
  * @module
  */
 import type { ReadSource } from "./store.ts";
-import { NetasciiEncoder } from "./protocol/netascii.ts";
+import { NetasciiEncoder, netasciiLength } from "./protocol/netascii.ts";
+import { MemorySource } from "./store_memory.ts";
+
+/** Netascii content up to this size is translated at once, so that its size on the wire can be told. */
+const TRANSLATE_AT_ONCE_BYTES = 1_048_576;
 
 /** Content cut into blocks. Block indexes count from 1. */
 export interface BlockSource {
@@ -269,4 +273,18 @@ export class NetasciiBlocks implements BlockSource {
       if (this.#ended) this.#queue.end();
     }
   }
+}
+
+/**
+ * Small content in netascii at once, so that its size on the wire is known; anything else as it is, to be translated on
+ * the way.
+ */
+export function translated(source: ReadSource): ReadSource {
+  const size = source.sizeBytes;
+  if (size === undefined || size > TRANSLATE_AT_ONCE_BYTES) return source;
+  const bytes = new Uint8Array(size);
+  const read = size === 0 ? 0 : source.readPieces(bytes, 0, size, size, size, 0);
+  const encoded = MemorySource.netascii(bytes.subarray(0, read), netasciiLength(bytes, 0, read));
+  source.close();
+  return encoded;
 }

@@ -1,6 +1,12 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import { seededRandom } from "../internal/random.ts";
-import { type BlockSource, FileBlocks, NetasciiBlocks, QueuedBlocks } from "./blocks.ts";
+import {
+  type BlockSource,
+  FileBlocks,
+  NetasciiBlocks,
+  QueuedBlocks,
+  translated,
+} from "./blocks.ts";
 import { netasciiLength } from "./protocol/mod.ts";
 import { MemorySource } from "./store_memory.ts";
 import { lines, pattern, sum } from "./testdata/server_bench.ts";
@@ -105,5 +111,23 @@ Deno.test("NetasciiBlocks closes its source once", () => {
   equal(blocks.lastBlock, 1);
   blocks.close();
   blocks.close();
+  equal(closed, 1);
+});
+
+Deno.test("translated() makes text of small content and closes it, and leaves large content alone", () => {
+  let closed = 0;
+  const small = new MemorySource(new TextEncoder().encode("a\nb\r"));
+  const counted = {
+    sizeBytes: small.sizeBytes,
+    readPieces: small.readPieces.bind(small),
+    close: () => closed++,
+  };
+  const text = translated(counted);
+  const bytes = new Uint8Array(10);
+  const length = text.readPieces(bytes, 0, 10, 10, 10, 0);
+  equal(new TextDecoder().decode(bytes.subarray(0, length)), "a\r\nb\r\0");
+  deepEqual([text.sizeBytes, closed], [6, 1]);
+  const large = { ...counted, sizeBytes: 1_048_577 };
+  equal(translated(large), large);
   equal(closed, 1);
 });

@@ -27,6 +27,7 @@ import {
   type TransferSummary,
 } from "./client_attempt.ts";
 import { abortedMessage, isPeerError, TransferError } from "./client_errors.ts";
+import { piecesOf } from "./client_read.ts";
 import { Link } from "./link.ts";
 import { LoopTimer } from "./loop_timer.ts";
 import { resolveClientOptions } from "./options.ts";
@@ -118,52 +119,12 @@ export class TftpClient implements AsyncDisposable {
   }
 
   /** Fetches a file as it comes. Ending the iteration early ends the transfer. */
-  async *read(name: string, options: TransferOptions = {}): AsyncGenerator<Uint8Array, void> {
-    const resolved = this.#resolve(options);
-    const pieces: Uint8Array[] = [];
-    let wake: () => void = () => {};
-    let taken: () => void = () => {};
-    const stop = new AbortController();
-    const signal = options.signal === undefined
-      ? stop.signal
-      : AbortSignal.any([options.signal, stop.signal]);
-    let ended = false;
-    let failure: unknown;
-    const done = this.#receive(
-      name,
-      resolved,
-      { ...options, signal },
-      () =>
-        new FunctionSink((piece) => {
-          if (piece === undefined) return;
-          pieces.push(piece);
-          wake();
-          // One piece in hand: the next is taken when the consumer comes back.
-          return new Promise((resolve) => taken = resolve);
-        }, resolved.mode === "netascii"),
-    ).catch((error) => {
-      failure = error;
-    }).finally(() => {
-      ended = true;
-      wake();
-    });
-    try {
-      for (;;) {
-        if (pieces.length === 0 && !ended) await new Promise<void>((resolve) => wake = resolve);
-        const piece = pieces.shift();
-        if (piece === undefined) {
-          if (!ended) continue;
-          if (failure !== undefined) throw failure;
-          return;
-        }
-        yield piece;
-        taken();
-      }
-    } finally {
-      stop.abort(new DOMException("The reader went away", "AbortError"));
-      taken();
-      await done;
-    }
+  read(name: string, options: TransferOptions = {}): AsyncGenerator<Uint8Array, void> {
+    return piecesOf(
+      (open, signal) => this.receive(name, open, { ...options, signal }),
+      options.mode ?? this.#options.mode,
+      options.signal,
+    );
   }
 
   /** Stores bytes, or what comes from a stream, under a name. */

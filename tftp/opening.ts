@@ -6,12 +6,13 @@
  */
 import { type DatagramSocket, readAddress, type SocketAddress } from "../ffi/mod.ts";
 import type { AccessOverrides, AccessRules } from "./access.ts";
-import { type BlockSource, FileBlocks, NetasciiBlocks } from "./blocks.ts";
+import { type BlockSource, FileBlocks, NetasciiBlocks, translated } from "./blocks.ts";
 import { Counter, type CounterRow } from "./counters.ts";
 import type { Endpoint, Timed } from "./endpoint.ts";
 import type { Handlers, ReadAnswer, RequestInfo, WriteAnswer } from "./handlers.ts";
 import { isLoopback, Link } from "./link.ts";
 import { resolveName } from "./path_policy.ts";
+import { PortRange } from "./port_range.ts";
 import {
   encodeOptionsAck,
   ERROR_ACCESS_VIOLATION,
@@ -20,7 +21,6 @@ import {
   ERROR_NOT_FOUND,
   negotiate,
   type Negotiated,
-  netasciiLength,
   ReceiveMachine,
   SendMachine,
   type TransferResult,
@@ -36,8 +36,6 @@ import { type FileStore, type ReadSource, refusalOf, TftpRefusal } from "./store
 import { MemorySource } from "./store_memory.ts";
 import { StreamBlocks } from "./stream_blocks.ts";
 
-/** Netascii content up to this size is translated at once, so that its size on the wire can be told. */
-const TRANSLATE_AT_ONCE_BYTES = 1_048_576;
 /**
  * Shortest time before a first answer is repeated. TCP's minimum (tcp(7)): atftp 0.8 gives up on a repeated OACK, and a
  * busy machine, theirs or ours, can take 50 ms to get to an acknowledgement that is already there.
@@ -92,7 +90,7 @@ export class Opening {
   readonly #handlers: Handlers;
   readonly #rtt = new RttCache();
   readonly #rates: RateGate;
-  #nextPort = 0;
+  readonly #ports = new PortRange();
 
   constructor(loop: OpeningHost, store: FileStore, handlers: Handlers) {
     this.#loop = loop;
@@ -492,35 +490,11 @@ export class Opening {
     const at = (port: number): SocketAddress => ({ ...bound, port });
     const { portRangeFirst: first, portRangeLast: last } = settings;
     if (first === 0) return this.#endpoint.host.open({ ...options, bind: at(0) });
-    return this.#openInRange(
+    return this.#ports.open(
       first,
       last,
       (port) => this.#endpoint.host.open({ ...options, bind: at(port) }),
     );
-  }
-
-  #openInRange(
-    first: number,
-    last: number,
-    open: (port: number) => DatagramSocket | Promise<DatagramSocket>,
-  ): DatagramSocket | Promise<DatagramSocket> {
-    const count = last - first + 1;
-    const attempt = (tries: number): DatagramSocket | Promise<DatagramSocket> => {
-      for (let left = tries; left > 0; left--) {
-        const port = first + this.#nextPort++ % count;
-        try {
-          const opened = open(port);
-          if (!(opened instanceof Promise)) return opened;
-          return opened.catch((error) =>
-            left > 1 ? attempt(left - 1) : Promise.reject(busy(error))
-          );
-        } catch (error) {
-          if (left === 1) throw busy(error);
-        }
-      }
-      throw busy(undefined);
-    };
-    return attempt(count);
   }
 
   #negotiate(plan: Plan, sizeBytes: number | undefined): Negotiated {
@@ -609,22 +583,6 @@ function openingBytes(agreed: Negotiated): Uint8Array {
   if (agreed.accepted.length === 0) return new Uint8Array(0);
   const end = encodeOptionsAck(scratch, 0, agreed.accepted);
   return scratch.slice(0, Math.max(0, end));
-}
-
-/** Small content in netascii at once; anything else as it is, to be translated on the way. */
-function translated(source: ReadSource): ReadSource {
-  const size = source.sizeBytes;
-  if (size === undefined || size > TRANSLATE_AT_ONCE_BYTES) return source;
-  const bytes = new Uint8Array(size);
-  const read = size === 0 ? 0 : source.readPieces(bytes, 0, size, size, size, 0);
-  const encoded = MemorySource.netascii(bytes.subarray(0, read), netasciiLength(bytes, 0, read));
-  source.close();
-  return encoded;
-}
-
-/** No port of the range is free, or none may be used. */
-function busy(cause: unknown): TftpRefusal {
-  return new TftpRefusal(ERROR_NOT_DEFINED, "server busy", { cause });
 }
 
 function dispose(content: Content): void {
