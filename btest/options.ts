@@ -199,6 +199,7 @@ const CLIENT = {
   }),
   natProbe: option(boolean(), true, {
     help: "UDP: send empty datagrams until data arrives, for a NAT on the way",
+    flag: "n",
     aliases: ["nat"],
     group: "Test",
   }),
