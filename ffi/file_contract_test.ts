@@ -447,7 +447,7 @@ const SUITE: readonly ContractCase<Subject>[] = [
     throws(() => root.openRead("file", INSIDE), TypeError);
     throws(() => root.freeBytes(), TypeError);
   }],
-  ["leaves the number of descriptors where it was after 10,000 cycles", ({ root, path }) => {
+  ["leaves the number of descriptors where it was after thousands of cycles", ({ root, path }) => {
     Deno.writeFileSync(`${path}/file`, pattern(100));
     const cycle = (times: number): void => {
       for (let i = 0; i < times; i++) {
@@ -460,7 +460,7 @@ const SUITE: readonly ContractCase<Subject>[] = [
     };
     cycle(10);
     const before = descriptors(path);
-    cycle(10_000);
+    cycle(root.traits.driver === "linux" ? 10_000 : 2000);
     equal(descriptors(path), before);
   }],
 ];
@@ -510,7 +510,9 @@ for (const name of ["linux", "linux of older kernels"]) {
       fn: async () => {
         const subject = await driver.open();
         try {
-          await swapWhileReading(subject, symlinks);
+          // The walk that serves kernels of today gets the long run in the mode that follows links.
+          const flips = name === "linux" && symlinks === "inside" ? 100_000 : 20_000;
+          await swapWhileReading(subject, symlinks, flips);
         } finally {
           await driver.close!(subject);
         }
@@ -519,9 +521,13 @@ for (const name of ["linux", "linux of older kernels"]) {
   }
 }
 
-// Somebody exchanges a directory for a link that leads out, 100,000 times, while its file is read: not one byte of the
+// Somebody exchanges a directory for a link that leads out, again and again, while its file is read: not one byte of the
 // outside file may be seen.
-async function swapWhileReading({ root, path }: Subject, symlinks: Symlinks): Promise<void> {
+async function swapWhileReading(
+  { root, path }: Subject,
+  symlinks: Symlinks,
+  times: number,
+): Promise<void> {
   Deno.mkdirSync(`${path}/flip`);
   Deno.writeTextFileSync(`${path}/flip/secret`, "harmless");
   Deno.symlinkSync("../outside", `${path}/other`);
@@ -535,7 +541,7 @@ async function swapWhileReading({ root, path }: Subject, symlinks: Symlinks): Pr
       resolve();
     };
   });
-  const order: FlipOrder = { one: `${path}/flip`, other: `${path}/other`, flips: 100_000 };
+  const order: FlipOrder = { one: `${path}/flip`, other: `${path}/other`, flips: times };
   worker.postMessage(order);
   const seen = new Map<string, number>();
   try {
@@ -554,7 +560,7 @@ async function swapWhileReading({ root, path }: Subject, symlinks: Symlinks): Pr
     worker.terminate();
   }
   const report = JSON.stringify([...seen]);
-  equal(flips, 100_000);
+  equal(flips, times);
   equal(seen.has("secret"), false, report);
   // Both sides of the race were met, so that it was one.
   ok((seen.get("harmless") ?? 0) > 0, report);

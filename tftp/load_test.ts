@@ -8,7 +8,7 @@ import { type Bench, endure, EVERY_ROW, pattern, sum } from "./testdata/server_b
 const FULL = Deno.env.get("FASTWIRE_LOAD") === "1";
 
 const SUITE: ContractCase<Bench>[] = [
-  ["completes 1,000 transfers that run at once", async (bench) => {
+  ["completes hundreds of transfers at once, a thousand on the kernel's driver", async (bench) => {
     const sessions = bench.driver === "fast" || FULL ? 1000 : 300;
     const content = pattern(20_000);
     bench.file("file", content);
@@ -24,7 +24,9 @@ const SUITE: ContractCase<Bench>[] = [
     );
     for (const came of all) equal(sum(came), hash);
     equal((await ended(sessions)).outcome, "done");
-    equal(server.snapshot().transfersFailed, 0);
+    // Not "nothing failed": on a busy machine a client repeats its request, and the copy that comes after the end is a
+    // transfer nobody wants.
+    equal(server.snapshot().transfersCompleted, sessions);
   }],
 
   ["holds many sessions open on a single port", async (bench) => {

@@ -89,7 +89,7 @@ Deno.test("resolveName() lets nothing through that could leave the root, whateve
   const random = seededRandom(seed);
   const alphabet = [0x2e, 0x2e, 0x2f, 0x5c, 0x61, 0x00, 0xff, 0xc0, 0xaf, 0x0a, 0x0d, 0x3a, 0xe2];
   let passed = 0;
-  for (let round = 0; round < 50_000; round++) {
+  for (let round = 0; round < 20_000; round++) {
     const raw = Uint8Array.from(
       { length: random.u32() % 12 },
       () => alphabet[random.u32() % alphabet.length]!,

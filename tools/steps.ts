@@ -23,11 +23,14 @@ export function denoStep(name: string, args: readonly string[]): Step {
 }
 
 /** Runs this Deno in the repository's root with our terminal; answers its exit code. */
-export async function runDeno(args: readonly string[]): Promise<number> {
+export async function runDeno(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<number> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
     cwd: ROOT,
-    env: certificateStore(),
+    env: { ...certificateStore(), ...env },
     stdin: "null",
     stdout: "inherit",
     stderr: "inherit",
