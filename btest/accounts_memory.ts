@@ -70,6 +70,7 @@ interface Spent {
  * ```
  */
 export class MemoryAccounts implements Accounts {
+  /** See {@linkcode Accounts.decoySecret}; made anew with the object. */
   readonly decoySecret: Uint8Array;
   readonly #random: Random;
   readonly #users = new Map<string, User>();

@@ -64,7 +64,7 @@ export class TcpFlow implements DataFlow, Timed {
   #stopping: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
   #drainBy = Infinity;
-  deadline = Infinity;
+  deadline: number = Infinity;
 
   /**
    * Begins at once.

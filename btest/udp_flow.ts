@@ -62,10 +62,14 @@ export class UdpFlow implements DataFlow, Timed {
   #sequence = 1;
   #tracker: SequenceTracker | undefined;
   #trackedPort = -1;
+  #severalPorts = false;
+  /** Datagrams the kernel had no room for, of those that were counted. */
+  #dropped = 0;
+  #publishAt = 0;
   #arrived = false;
   #started = false;
   #stopped: Promise<void> | undefined;
-  deadline = Infinity;
+  deadline: number = Infinity;
 
   private constructor(
     ground: UdpGround,
@@ -125,7 +129,7 @@ export class UdpFlow implements DataFlow, Timed {
     if (port !== undefined) this.#target({ ...this.#plan.peer, port });
     this.#ground.clockwork.add(this);
     this.#socket.watch(() => this.#receive());
-    if (this.#plan.sends) this.expire(this.#ground.clockwork.now());
+    this.expire(this.#ground.clockwork.now());
   }
 
   setRate(bitsPerSecond: number): void {
@@ -172,17 +176,23 @@ export class UdpFlow implements DataFlow, Timed {
       }
       this.#schedule(Math.max(this.#pacer.readyAt, now));
     }
+    if (now >= this.#publishAt) {
+      this.#publishAt = now + PUBLISH_EVERY_MS;
+      this.#publish();
+    }
+    this.#schedule(this.#publishAt);
   }
 
-  /** Reads what only the socket knows. Called before the counts are looked at, and at the end. */
+  /** Reads what only the socket knows. */
   #publish(): void {
     const counters = this.#socket.counters();
     this.#counts[Flow.localDrops] = counters.receiveDrops;
-    if (this.#plan.sends) {
-      // What the kernel had no room for did not leave.
-      this.#counts[Flow.txDatagrams] = counters.datagramsSent;
-      this.#counts[Flow.txBytes] = counters.datagramsSent * this.#packetBytes;
-    }
+    if (!this.#plan.sends) return;
+    // What the kernel had no room for did not leave.
+    const dropped = counters.sendDrops - this.#dropped;
+    this.#dropped += dropped;
+    this.#counts[Flow.txDatagrams]! -= dropped;
+    this.#counts[Flow.txBytes]! -= dropped * this.#packetBytes;
   }
 
   /** Sends `packets` datagrams, 1 to what the send batch holds. */
@@ -255,6 +265,7 @@ export class UdpFlow implements DataFlow, Timed {
     port: number,
   ): void {
     if (port !== this.#trackedPort) {
+      this.#severalPorts ||= this.#trackedPort >= 0;
       this.#tracker = this.#trackers.of(port);
       this.#trackedPort = port;
     }
@@ -280,8 +291,7 @@ export class UdpFlow implements DataFlow, Timed {
     const tracker = this.#tracker;
     if (tracker === undefined) return;
     const counts = this.#counts;
-    const one = this.#trackers.size === 1;
-    const sums = one ? tracker : this.#trackers.totals();
+    const sums = this.#severalPorts ? this.#trackers.totals() : tracker;
     counts[Flow.lost] = sums.lost;
     counts[Flow.reordered] = sums.reordered;
     counts[Flow.duplicates] = sums.duplicates;
@@ -307,6 +317,8 @@ const RUN_BYTES = 65_507;
 const SEND_ENTRIES = 4;
 /** Calls of one turn, before anybody else has one. */
 const TURN_CALLS = 16;
+/** How often drops are asked for, milliseconds. */
+const PUBLISH_EVERY_MS = 100;
 /** Batches received in one turn. */
 const TURN_BATCHES = 8;
 /** Batches taken after the end: a receive buffer of 8 MiB in single datagrams. */

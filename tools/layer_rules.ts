@@ -48,6 +48,7 @@ export const STATIC_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "./ffi": ["@logtape/logtape"],
   "./tftp": ["@logtape/logtape", "valibot"],
   "./tftp/protocol": [],
+  "./btest": ["@logtape/logtape", "@noble/curves", "@noble/hashes", "valibot"],
   "./btest/protocol": ["@noble/curves", "@noble/hashes"],
 };
 
