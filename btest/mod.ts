@@ -63,3 +63,5 @@ export {
   resolveServerSettings,
 } from "./options.ts";
 export type { AuthMethod, Direction, TestProtocol } from "./protocol/mod.ts";
+
+if (import.meta.main) import("./cli.ts").then((m) => m.main());

@@ -20,13 +20,8 @@ import {
   size,
   text,
 } from "../internal/schema.ts";
-import {
-  DEFAULT_PORT,
-  DEFAULT_TCP_TX_BYTES,
-  DEFAULT_UDP_TX_BYTES,
-  MAX_USER_BYTES,
-  UDP_START_BPS,
-} from "./protocol/mod.ts";
+import { DEFAULT_PORT, DEFAULT_TCP_TX_BYTES, DEFAULT_UDP_TX_BYTES } from "./protocol/command.ts";
+import { UDP_START_BPS } from "./protocol/rate.ts";
 import type {
   ClientSettings,
   ResolvedClientOptions,
@@ -37,6 +32,8 @@ import type {
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const GiB = 2 ** 30;
+/** The same as the login's own constant, which would bring the curve along: the help text needs none. */
+const MAX_USER_BYTES = 221;
 /** The rates of a command are 32-bit numbers. */
 const MAX_SPEED_BPS = 0xffff_ffff;
 

@@ -6,6 +6,7 @@ import {
   resolveServerSettings,
   serverSettings,
 } from "./options.ts";
+import { MAX_USER_BYTES } from "./protocol/mod.ts";
 
 Deno.test("resolveServerSettings() fills every default with what RouterOS has", () => {
   const settings = resolveServerSettings();
@@ -52,6 +53,8 @@ Deno.test("resolveClientOptions() refuses what a command cannot carry", () => {
 });
 
 Deno.test("resolveClientOptions() counts a user name in bytes", () => {
+  equal(resolveClientOptions({ user: "a".repeat(MAX_USER_BYTES) }).user?.length, MAX_USER_BYTES);
+  throws(() => resolveClientOptions({ user: "a".repeat(MAX_USER_BYTES + 1) }), RangeError);
   equal(resolveClientOptions({ user: "ä".repeat(110) }).user?.length, 110);
   throws(() => resolveClientOptions({ user: "ä".repeat(111) }), RangeError);
   throws(() => resolveClientOptions({ user: "a\0b" }), RangeError);

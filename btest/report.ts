@@ -10,6 +10,9 @@ import type { Direction, TestProtocol } from "./protocol/mod.ts";
 /** Load above which a machine may itself be the limit; lines of such seconds end with an exclamation mark. */
 export const BUSY_CPU_PERCENT = 70;
 
+/** An interval that is shorter is the rest of a second, at the end; its rate says little. */
+const WHOLE_MS = 900;
+
 /** What a report names a test by. */
 export interface TestIdentity {
   /** The other side's address or name, without brackets. */
@@ -101,7 +104,7 @@ export class Totals {
       this.#remoteCpuMs += intervalMs;
     }
     // The rest at the end is too short to be the best or the worst of anything.
-    if (intervalMs < 900) return;
+    if (intervalMs < WHOLE_MS) return;
     this.#tx = widened(this.#tx, second, rateOf(txBytes, intervalMs));
     this.#rx = widened(this.#rx, second, rateOf(rxBytes, intervalMs));
   }
@@ -173,7 +176,7 @@ export function intervalText(interval: TestInterval, ways: Ways, protocol: TestP
     `[${String(second).padStart(4)}]  ${way}  ${
       mbps(rateOf(bytes, intervalMs)).padStart(8)
     } Mbps ` +
-    `(${bytes} bytes)${lost}${cpu}${busy}\n`;
+    `(${bytes} bytes)${lost}${cpu}${partText(intervalMs)}${busy}\n`;
   const lost = protocol === "udp" ? `  lost: ${interval.lost}` : "";
   return (ways.tx ? line("TX", interval.txBytes, "") : "") +
     (ways.rx ? line("RX", interval.rxBytes, lost) : "");
@@ -189,7 +192,8 @@ export function tableText(interval: TestInterval, ways: Ways, protocol: TestProt
   const { second, intervalMs, txBytes, rxBytes, lost, localCpu, remoteCpu } = interval;
   const rate = (bytes: number): string => `${mbps(rateOf(bytes, intervalMs))} Mbps`;
   const counts = cells(ways, protocol, rate(txBytes), rate(rxBytes), String(lost));
-  return row([String(second), ...counts, percent(localCpu), percent(remoteCpu)]);
+  const line = row([String(second), ...counts, percent(localCpu), percent(remoteCpu)]);
+  return line.replace("\n", `${partText(intervalMs)}\n`);
 }
 
 /** What is said when a test is over: average, best and worst second, losses, and why it ended. */
@@ -316,6 +320,11 @@ function cells(ways: Ways, protocol: TestProtocol, tx: string, rx: string, lost:
 
 function row(cells: readonly string[]): string {
   return cells.map((cell, index) => cell.padStart(index === 0 ? 6 : 15)).join("") + "\n";
+}
+
+/** Says of the rest at the end that it is one. */
+function partText(intervalMs: number): string {
+  return intervalMs < WHOLE_MS ? `  in ${Math.round(intervalMs)} ms` : "";
 }
 
 function percent(load: number | undefined): string {

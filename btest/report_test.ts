@@ -108,6 +108,12 @@ Deno.test("intervalText() marks a busy second only above 70 percent", () => {
   match(intervalText(interval({ remoteCpu: 71 }), RX, "tcp"), /71% !\n$/);
 });
 
+Deno.test("The rest of a second at the end is told as one", () => {
+  const rest = interval({ second: 4, intervalMs: 250, rxBytes: 31_250 });
+  equal(intervalText(rest, RX, "tcp"), "[   4]  RX      1.00 Mbps (31250 bytes)  in 250 ms\n");
+  match(tableText(rest, RX, "tcp"), / {2}in 250 ms\n$/);
+});
+
 Deno.test("tableText() stands under tableHead(), column by column", () => {
   for (const ways of [BOTH, RX]) {
     for (const protocol of ["tcp", "udp"] as const) {
