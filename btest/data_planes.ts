@@ -86,9 +86,13 @@ export function udpGround(host: DatagramHost, clockwork: Clockwork): UdpGround {
  */
 export async function openPlanes(
   driver: "auto" | "fast" | "portable",
-  _workers: number,
+  workers: number,
 ): Promise<DataPlanes> {
-  return await LocalPlanes.open(driver);
+  const here = await LocalPlanes.open(driver);
+  if (workers === 0 || !here.host.traits.detach) return here;
+  // The worker's entry imports this file: loaded only where threads are started.
+  const { ThreadPlanes } = await import("./thread_planes.ts");
+  return new ThreadPlanes(here, workers);
 }
 
 /** Data on the event loop of the calling thread. */

@@ -154,6 +154,7 @@ function row(driver: "fast" | "portable", workers: number): ContractDriver<Floor
 
 /** Every way to carry data. */
 export const DRIVER_ROWS: Readonly<Record<string, ContractDriver<Floor>>> = {
+  "linux on threads": row("fast", 1),
   "linux": row("fast", 0),
   "deno": row("portable", 0),
 };
