@@ -24,15 +24,21 @@ const ENTRIES: Readonly<Record<string, Entry>> = {
     example: ["serve /srv/tftp --listen 127.0.0.1:6969", "serve a folder"],
     main: async (args) => await (await import("./tftp/cli.ts")).main([...args]),
   },
+  btest: {
+    brief: "MikroTik bandwidth test, server and client",
+    example: ["client 192.0.2.1 --duration 5s", "receive from a router for five seconds"],
+    main: async (args) => await (await import("./btest/cli.ts")).main([...args]),
+  },
   demo: {
     brief: "Show every library at work, on loopback",
-    example: ["", "a tour of under 20 seconds"],
+    example: ["", "a tour of under 30 seconds"],
     main: async (args) => await (await import("./demo.ts")).main([...args]),
   },
 };
 
 const TOOLS: Readonly<Record<string, () => Promise<Tool>>> = {
   tftp: async () => (await import("./tftp/cli.ts")).tool,
+  btest: async () => (await import("./btest/cli.ts")).tool,
 };
 
 /**

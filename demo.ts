@@ -48,6 +48,7 @@ export type DemoPart = (input: DemoInput) => AsyncGenerator<DemoRow, void>;
 /** The parts by library, in the order they run; each is loaded when its turn comes. */
 const PARTS: Readonly<Record<string, () => Promise<DemoPart>>> = {
   tftp: async () => (await import("./tftp_demo.ts")).tftpDemo,
+  btest: async () => (await import("./btest_demo.ts")).btestDemo,
 };
 
 /** Verification failed. */
@@ -107,7 +108,7 @@ const demo = command({
     }),
   }),
   examples: [
-    ["", "a tour of under 20 seconds"],
+    ["", "a tour of under 30 seconds"],
     ["--json", "the same for programs: one object a row"],
     ["--largest-bytes 1000000", "a short one"],
   ],

@@ -2,7 +2,7 @@
  * Fastwire: network tools as libraries, and the kernel boundary that makes them fast.
  *
  * Importing opens nothing and asks for nothing. Run as a program it is the command `fastwire`; each library is also an
- * entry point of its own, which loads less: `@fastwire/net/tftp`, `@fastwire/net/ffi`.
+ * entry point of its own, which loads less: `@fastwire/net/tftp`, `@fastwire/net/btest`, `@fastwire/net/ffi`.
  *
  * @example
  * ```ts
@@ -15,6 +15,7 @@
  * @module
  */
 
+export * as btest from "./btest/mod.ts";
 export * as ffi from "./ffi/mod.ts";
 export * as tftp from "./tftp/mod.ts";
 

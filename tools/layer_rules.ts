@@ -44,7 +44,7 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
 
 /** What each export may load besides our own files before anything is called (ecosystem §2.1). */
 export const STATIC_PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  ".": ["@logtape/logtape", "valibot"],
+  ".": ["@logtape/logtape", "@noble/curves", "@noble/hashes", "valibot"],
   "./ffi": ["@logtape/logtape"],
   "./tftp": ["@logtape/logtape", "valibot"],
   "./tftp/protocol": [],
