@@ -343,6 +343,7 @@ export class ClientRun implements Timed, ClientActions, WireReader, FlowEvents {
         receives: plan.serverSends,
         finds: plan.serverReports,
         randomData: this.#command.randomData,
+        sendfile: options.txMode === "sendfile",
         blockBytes: this.#command.txSize,
         capBps: options.localTxSpeedBps || Infinity,
         drainMs: DRAIN_MS,

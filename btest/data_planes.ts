@@ -58,16 +58,15 @@ export interface DataPlanes {
 
 /** Makes the ground that TCP flows of one thread stand on. */
 export function tcpGround(host: StreamHost, clockwork: Clockwork): TcpGround {
-  const payloads: (ConstantBuffer | undefined)[] = [undefined, undefined];
+  const payloads: (ConstantBuffer | undefined)[] = [undefined, undefined, undefined, undefined];
   return {
     host,
     clockwork,
     scratch: new Uint8Array(new ArrayBuffer(SCRATCH_BYTES)),
-    payload(random) {
-      const index = random ? 1 : 0;
-      return payloads[index] ??= host.createConstant(
-        random ? randomPayload() : new Uint8Array(PAYLOAD_BYTES),
-      );
+    payload(random, sendfile) {
+      const index = (random ? 1 : 0) + (sendfile ? 2 : 0);
+      const bytes = (): Uint8Array => random ? randomPayload() : new Uint8Array(PAYLOAD_BYTES);
+      return payloads[index] ??= host.createConstant(bytes(), { sendfile });
     },
   };
 }

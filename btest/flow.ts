@@ -40,6 +40,8 @@ export interface TcpPlan {
   readonly finds: boolean;
   /** Payload of random bytes. */
   readonly randomData: boolean;
+  /** Send out of the page cache instead of memory, where the driver can. */
+  readonly sendfile: boolean;
   /** Bytes of a block, between two of which a status may stand; at least 1. */
   readonly blockBytes: number;
   /** Cap on what it sends, bit/s; `Infinity` for none. */

@@ -219,6 +219,7 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
         // Clients send no status over TCP: nothing has to be looked at.
         finds: false,
         randomData: command.randomData,
+        sendfile: settings.txMode === "sendfile",
         blockBytes: command.txSize || DEFAULT_TCP_TX_BYTES,
         capBps: this.#capBps || Infinity,
         drainMs: DRAIN_MS,

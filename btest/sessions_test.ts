@@ -87,7 +87,7 @@ SUITE.push(
       const result = await floor.run(server, {
         protocol,
         direction: "both",
-        durationMs: 600,
+        durationMs: 350,
         localTxSpeedBps: 8_000_000,
         remoteTxSpeedBps: 16_000_000,
       });

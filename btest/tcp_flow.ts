@@ -24,7 +24,7 @@ export interface TcpGround {
   /** Where bytes that must be looked at are received; shared by all flows of the thread, because nothing is kept. */
   readonly scratch: Uint8Array<ArrayBuffer>;
   /** Payload that never changes. */
-  payload(random: boolean): ConstantBuffer;
+  payload(random: boolean, sendfile: boolean): ConstantBuffer;
 }
 
 /** Bytes of {@linkcode TcpGround.scratch}: stays in the second-level cache while it is searched. */
@@ -85,7 +85,7 @@ export class TcpFlow implements DataFlow, Timed {
     this.#counts = counts;
     this.#events = events;
     this.#sink = { status: (cpu, sequence, received) => events.status(cpu, sequence, received) };
-    this.#payload = plan.sends ? ground.payload(plan.randomData) : undefined;
+    this.#payload = plan.sends ? ground.payload(plan.randomData, plan.sendfile) : undefined;
     this.#unit = unitOf(plan, plan.capBps);
     this.#pacer = new SendPacer(plan.capBps, this.#unit);
     this.#paced = plan.capBps !== Infinity;
