@@ -48,7 +48,7 @@ const DATA = {
     group: "Performance",
   }),
   txMode: option(choice(["auto", "send", "sendfile"]), "auto", {
-    help: "How TCP data is sent: from memory, from a file in memory, or the faster of the two",
+    help: "How TCP data is sent: from memory, or from a file in memory; auto is from memory",
     group: "Performance",
   }),
   segmentation: option(boolean(), true, {
@@ -92,10 +92,6 @@ const SERVER = {
     help: "First UDP port offered to clients; further ones follow upwards",
     placeholder: "PORT",
     group: "Network",
-  }),
-  statusOn: option(choice(["primary", "all"]), "primary", {
-    help: "TCP with several connections: the first one reports for all, or each for itself",
-    group: "Protocol",
   }),
   maxSessions: option(integer(1, 1_000_000), 100, {
     help: "Tests at once; later connections are closed unanswered",

@@ -20,7 +20,7 @@ export interface ResolvedDataSettings {
   readonly driver: "auto" | "fast" | "portable";
   /** Threads that carry data; 0 carries it on the calling thread's event loop. 0 to 64, default 1. */
   readonly workers: number;
-  /** How TCP data is sent: from memory, from a file in memory, or the faster of the two. Default "auto". */
+  /** How TCP data is sent: from memory, or from a file in memory; auto is from memory. Default "auto". */
   readonly txMode: "auto" | "send" | "sendfile";
   /** Let the kernel cut runs of datagrams; the packets on the wire are the same without. Default true. */
   readonly segmentation: boolean;
@@ -44,8 +44,6 @@ export interface ResolvedServerSettings extends ResolvedDataSettings {
   readonly auth: "auto" | AuthMethod;
   /** First UDP port offered to clients; further ones follow upwards. 1 to 65,279, default 2001. */
   readonly udpPortStart: number;
-  /** TCP tests with several connections: whether the first reports for all, or each for itself. Default "primary". */
-  readonly statusOn: "primary" | "all";
   /** Tests at once; later connections are closed unanswered. 1 to 1,000,000, default 100. */
   readonly maxSessions: number;
   /** Tests at once for one address (an IPv6 /64 counts as one); 0 is unlimited. 0 to 1,000,000, default 50. */
