@@ -49,6 +49,8 @@ const SUITE: ContractCase<Bench>[] = [
     // What is left over from a transfer that is gone does not fix the port.
     impostor.send(data(7, 5));
     impostor.send(ack(3));
+    // Without options a block has 512 bytes at most: this one belongs to somebody else.
+    impostor.send(data(1, 544));
     transfer.send(oack("blksize=600", "windowsize=2", "tsize=605"));
     equal(await transfer.hear(), "ACK 0");
     impostor.send(data(1, 600));

@@ -15,6 +15,7 @@ import {
   DATA,
   decodeErrorMessage,
   decodeOptionsAck,
+  DEFAULT_BLOCK_BYTES,
   ERROR,
   type Negotiated,
   OACK,
@@ -277,8 +278,9 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
       case DATA: {
         const wire = readBlockNumber(view, start);
         if (!this.link.settled) {
-          // Only block 1 can be a first answer: anything else is left over from a transfer that is gone.
-          if (wire !== 1) break;
+          // Only block 1, and without options no more than 512 bytes, can be a first answer: anything else is left over
+          // from a transfer that is gone, whose port this one got.
+          if (wire !== 1 || end - start - HEADER_BYTES > DEFAULT_BLOCK_BYTES) break;
           this.link.settle(batch, index);
         }
         this.#payloadStart = start + HEADER_BYTES;
