@@ -23,7 +23,7 @@ import {
 import { familiarWords } from "./cli_words.ts";
 import { clientOptions, serverSettings } from "./options.ts";
 
-const EXITS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 130, 143] as const;
+const EXITS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 143] as const;
 
 const PASSWORD_PLACES = {
   passwordFile: option(path(), undefined, {

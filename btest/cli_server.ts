@@ -92,7 +92,10 @@ export async function runServer(
       signal.addEventListener("abort", () => resolve(), { once: true });
     });
     await Promise.race([stopped, server.finished]);
-    await server.shutdown({ graceMs: Math.min(options.drainTimeoutMs, common.graceMs) });
+    const { drainTimeoutMs } = options;
+    await server.shutdown({
+      graceMs: given.has("drainTimeoutMs") ? drainTimeoutMs : common.graceMs,
+    });
     return 0;
   } finally {
     if (process.platform !== "win32") process.off("SIGHUP", reopen);

@@ -96,8 +96,12 @@ class ServerProcess implements AsyncDisposable {
     }
   }
 
-  async stop(signal: Deno.Signal): Promise<number> {
+  kill(signal: Deno.Signal): void {
     this.#child.kill(signal);
+  }
+
+  async stop(signal: Deno.Signal): Promise<number> {
+    this.kill(signal);
     return (await this.#child.status).code;
   }
 
@@ -136,13 +140,24 @@ Deno.test("btest server says where it listens, tells of a test, and stops on SIG
   const end = objects(out).at(-1)!;
   equal(end["type"], "end");
   equal(end["auth"], "ecsrp5");
+  // A log rotation: the file goes, the server is told, a new one appears under the name.
+  const results = `${folder.path}/results.csv`;
+  using watcher = Deno.watchFs(folder.path);
+  await Deno.rename(results, `${results}.1`);
+  server.kill("SIGHUP");
+  const limit = setTimeout(() => watcher.close(), 10_000);
+  for await (const { kind, paths } of watcher) {
+    if (kind === "create" && paths.includes(results)) break;
+  }
+  clearTimeout(limit);
   equal(await server.stop("SIGTERM"), 0);
+  match(folder.text("results.csv"), /^timestamp,[^\n]*\r\n$/);
   const told = objects(await server.out);
   deepEqual([told[0]!["type"], told[0]!["user"]], ["start", "admin"]);
   const last = told.at(-1)!;
   equal(last["type"], "end");
   ok(Number(last["tx_bytes"]) >= Number(end["rx_bytes"]));
-  const rows = folder.text("results.csv").trimEnd().split("\r\n");
+  const rows = folder.text("results.csv.1").trimEnd().split("\r\n");
   equal(rows.length, 2);
   match(rows[1]!, /^\d+,127\.0\.0\.1,\d+,tcp,TX,\d\.\d\d,\d+\.\d\d,0\.00,\d+,0,0,\d*,,ecsrp5$/);
 });
