@@ -308,6 +308,7 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
     const { protocol, direction } = command;
     // Never from inside the machine's own call.
     await undefined;
+    if (this.#machine.finished) return;
     this.#user = user;
     if (!sessions.hasPlace(address)) return this.#refuse("too-many");
     this.#leave = sessions.enter(address);
