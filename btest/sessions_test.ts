@@ -11,11 +11,17 @@ const DIRECTIONS = ["receive", "transmit", "both"] as const;
 
 const SUITE: ContractCase<Floor>[] = [];
 
+/** Room for every byte to arrive before the test is over, also on a machine with other things to do. */
+const MODERATE = { localTxSpeedBps: 80_000_000, remoteTxSpeedBps: 80_000_000 } as const;
+
 for (const auth of AUTHS) {
   for (const direction of DIRECTIONS) {
+    // Logins do not care where the data goes: each meets one direction, and the plain one all of them.
+    if (auth !== "none" && direction !== (auth === "md5" ? "transmit" : "both")) continue;
+    const speed = auth === "none" ? {} : MODERATE;
     SUITE.push([`moves TCP data, ${direction}, login ${auth}`, async (floor) => {
       const server = await floor.server({ auth });
-      const result = await floor.run(server, { direction, durationMs: 100 });
+      const result = await floor.run(server, { direction, durationMs: 100, ...speed });
       const end = await server.end();
       equal(result.reason, "duration");
       equal(result.auth, auth);
@@ -54,7 +60,12 @@ for (const auth of AUTHS) {
 SUITE.push(
   ["spreads a test over twenty connections", async (floor) => {
     const server = await floor.server();
-    const result = await floor.run(server, { direction: "both", connections: 20, durationMs: 200 });
+    const result = await floor.run(server, {
+      direction: "both",
+      connections: 20,
+      durationMs: 200,
+      ...MODERATE,
+    });
     const end = await server.end();
     equal(result.connections, 20);
     equal(end.connections, 20);
