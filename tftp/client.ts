@@ -471,6 +471,7 @@ export class TftpClient implements AsyncDisposable {
     batch: DatagramBatch,
     done: Completion,
   ): void {
+    this.#endpoint.heard();
     for (let round = 0; round < 64; round++) {
       const count = socket.receiveNow(batch);
       const now = this.#endpoint.clock.now();

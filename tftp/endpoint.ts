@@ -14,6 +14,7 @@ import {
 import type { Clock } from "../internal/time/clock.ts";
 import { Deadlines } from "../internal/time/deadlines.ts";
 import type { Random } from "../internal/random.ts";
+import { Anticipation } from "./anticipation.ts";
 import { Spin } from "./spin.ts";
 import { encodeError, writeAck } from "./protocol/mod.ts";
 
@@ -58,6 +59,11 @@ export class Endpoint {
   readonly #expire = (item: Timed): void => item.expire(this.#turn);
   /** The last packet was one whose answer is all that its transfer waits for: it pays to look for it. */
   lockstep = false;
+  /** The last packets were a window, or the acknowledgement of one. */
+  windowed = false;
+  readonly #anticipation = new Anticipation();
+  readonly #anticipates: boolean;
+  #heardAt = 0;
   readonly #spin: Spin;
   /** Promises that transfers wait for (a disk, a handler): a loop that blocks must let the event loop run for them. */
   awaited = 0;
@@ -69,6 +75,7 @@ export class Endpoint {
     this.host = host;
     this.clock = clock;
     this.random = random;
+    this.#anticipates = spinMs > 0;
     this.#spin = new Spin(host, clock, spinMs);
     this.outgoing = host.createBatch(4, SEND_SLAB_BYTES / 4);
     this.small = host.createBatch(32, SMALL_SLOT_BYTES);
@@ -153,9 +160,28 @@ export class Endpoint {
 
   /** Sleeps until a socket is ready or `maxWaitMs` have passed; for hosts with a thread of their own. */
   sleep(maxWaitMs: number): void {
-    const look = this.lockstep;
+    const { lockstep, windowed } = this;
     this.lockstep = false;
-    if (!look || !this.#spin.look()) this.host.turn(maxWaitMs);
+    this.windowed = false;
+    if (lockstep && this.#spin.look()) return;
+    // Others must not wait for one transfer's answer.
+    if (!windowed || !this.#anticipates || this.deadlines.size !== 1) {
+      this.host.turn(maxWaitMs);
+      return;
+    }
+    const { clock } = this;
+    const awakeUntil = clock.now() + this.#anticipation.awakeMs;
+    let now = clock.now();
+    while (now < awakeUntil) now = clock.now();
+    this.#heardAt = 0;
+    this.host.turn(maxWaitMs);
+    const heard = this.#heardAt > 0;
+    this.#anticipation.learn((heard ? this.#heardAt : clock.now()) - now, heard);
+  }
+
+  /** A transfer's socket has something: to be called before it is received. */
+  heard(): void {
+    if (this.#heardAt === 0) this.#heardAt = this.clock.now();
   }
 
   /** Runs what is due and answers when to come back. */

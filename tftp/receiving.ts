@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { ANTICIPATED_BLOCKS } from "./anticipation.ts";
 import type { DatagramBatch } from "../ffi/mod.ts";
 import type { Endpoint, Timed } from "./endpoint.ts";
 import { type Link, Source } from "./link.ts";
@@ -251,6 +252,7 @@ export class ReceivingTransfer implements ReceiveActions, Timed {
 
   sendAck(index: number): void {
     this.#endpoint.lockstep = this.machine.windowSize === 1;
+    this.#endpoint.windowed = this.machine.windowSize >= ANTICIPATED_BLOCKS;
     const wire = index === 0 ? 0 : wireBlock(index, this.machine.rollover);
     this.#endpoint.sendAck(this.link.socket, this.link.peer, this.link.local, wire);
   }

@@ -405,6 +405,7 @@ export class ServerLoop implements OpeningHost {
   #sessionReady(session: Session, socket: DatagramSocket): void {
     const { receiving, sending } = session;
     const batch = receiving === undefined ? this.endpoint.small : this.endpoint.large;
+    this.endpoint.heard();
     for (let round = 0; !session.closed; round++) {
       if (round === TURN_RECEIVES) {
         socket.again();

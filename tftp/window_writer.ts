@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { ANTICIPATED_BLOCKS } from "./anticipation.ts";
 import type { DatagramBatch } from "../ffi/mod.ts";
 import type { BlockSource } from "./blocks.ts";
 import { AHEAD_SLAB_BYTES, type Endpoint, SEND_SLAB_BYTES } from "./endpoint.ts";
@@ -133,6 +134,7 @@ export class WindowWriter {
   #sendRun(batch: DatagramBatch, start: number, length: number, blocks: number): void {
     const { socket, peer, local } = this.#link;
     this.#endpoint.lockstep = blocks === 1;
+    this.#endpoint.windowed = blocks >= ANTICIPATED_BLOCKS;
     this.#endpoint.send(socket, peer, local, start, length, blocks > 1 ? this.#stride : 0, batch);
   }
 }
