@@ -266,7 +266,10 @@ function report(
         `${one.window}`,
         name,
         shown(spread(samples.map((sample) => sample.megabytesPerSecond))),
-        shown(spread(samples.map((sample) => sample.cpuSecondsPerGigabyte)), 2),
+        // in.tftpd lets the kernel bury its children, and their time with them.
+        samples.every((sample) => sample.cpuSecondsPerGigabyte === 0)
+          ? "not told"
+          : shown(spread(samples.map((sample) => sample.cpuSecondsPerGigabyte)), 2),
         shown(spread(samples.map((sample) => sample.clientCpuSecondsPerGigabyte)), 2),
         `${samples.reduce((sum, sample) => sum + sample.retransmits, 0)}`,
         `${samples.length}`,
