@@ -155,6 +155,7 @@ function row(driver: "fast" | "portable", workers: number): ContractDriver<Floor
 /** Every way to carry data. */
 export const DRIVER_ROWS: Readonly<Record<string, ContractDriver<Floor>>> = {
   "linux on threads": row("fast", 1),
-  "linux": row("fast", 0),
+  // The same driver once more, without the threads.
+  ...(Deno.env.get("FASTWIRE_LONG") === "1" ? { "linux": row("fast", 0) } : {}),
   "deno": row("portable", 0),
 };
