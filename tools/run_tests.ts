@@ -51,9 +51,9 @@ export function testArguments(
   ];
 }
 
-/** Two files more at a time than there are processors: many a test waits for a timer or for another process. */
+/** As many files at a time as there are processors: with more, tests of timing get in each other's way. */
 function jobs(): Record<string, string> {
-  return { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 2) };
+  return { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency) };
 }
 
 function unescape(text: string): string {
