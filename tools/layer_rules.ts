@@ -39,6 +39,7 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
   "cli-progress": { places: /^internal\/cli\/progress\.ts$/, loaded: "on first use" },
   "@noble/curves": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
   "@noble/hashes": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
+  "redis": { places: /^internal\/redis\.ts$/, loaded: "on first use" },
   "fast-check": { places: /^internal\/testing\//, loaded: "with the importer" },
 };
 
