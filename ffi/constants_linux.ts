@@ -52,6 +52,7 @@ export const SO_RCVTIMEO = 20;
 export const SO_SNDTIMEO = 21;
 export const SO_BINDTODEVICE = 25;
 export const SO_ATTACH_FILTER = 26;
+export const SO_DETACH_FILTER = 27;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 export const SO_TIMESTAMPNS = 35;
@@ -62,6 +63,7 @@ export const SO_BUSY_POLL = 46;
 export const SO_MAX_PACING_RATE = 47;
 export const SO_INCOMING_CPU = 49;
 export const SO_ATTACH_REUSEPORT_CBPF = 51;
+export const SO_MEMINFO = 55;
 export const SO_COOKIE = 57;
 export const SO_ZEROCOPY = 60;
 export const SO_TXTIME = 61;
@@ -118,6 +120,21 @@ export const SO_EE_ORIGIN_ZEROCOPY = 5;
 // <linux/netlink.h>
 export const NETLINK_ROUTE = 0;
 export const SOL_NETLINK = 270;
+export const NETLINK_ADD_MEMBERSHIP = 1;
+export const NETLINK_NO_ENOBUFS = 5;
+export const NETLINK_CAP_ACK = 10;
+export const NETLINK_EXT_ACK = 11;
+export const NETLINK_GET_STRICT_CHK = 12;
+
+// <linux/sock_diag.h>: what SO_MEMINFO answers, as indexes of 32-bit words
+export const SK_MEMINFO_RMEM_ALLOC = 0;
+export const SK_MEMINFO_RCVBUF = 1;
+export const SK_MEMINFO_DROPS = 8;
+export const SK_MEMINFO_VARS = 9;
+
+// <sched.h>, <time.h>
+export const CLONE_NEWNET = 0x40000000;
+export const CLOCK_MONOTONIC = 1;
 
 // <fcntl.h>, <linux/openat2.h>, <linux/falloc.h>
 export const O_RDONLY = 0;

@@ -9,6 +9,7 @@ import {
   IP_PKTINFO,
   IP_RECVERR,
   IPPROTO_IP,
+  SO_MEMINFO,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOL_SOCKET,
@@ -25,7 +26,7 @@ import type {
 } from "./datagram.ts";
 import { LinuxDatagramBatch } from "./datagram_batch_linux.ts";
 import { SendVector } from "./datagram_send_linux.ts";
-import { LinuxDatagramSocket, SO_MEMINFO, type SocketContext } from "./datagram_socket_linux.ts";
+import { LinuxDatagramSocket, type SocketContext } from "./datagram_socket_linux.ts";
 import { systemError } from "./errno.ts";
 import { ErrorQueueReader } from "./error_queue_linux.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";

@@ -25,6 +25,9 @@ import {
   IPV6_V6ONLY,
   MSG_DONTWAIT,
   MSG_TRUNC,
+  SK_MEMINFO_DROPS,
+  SK_MEMINFO_VARS,
+  SO_MEMINFO,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SO_REUSEPORT,
@@ -360,7 +363,7 @@ export class LinuxDatagramSocket implements DatagramSocket {
 
   /** Datagrams the kernel dropped so far: asked for when somebody wants to know, instead of with every datagram. */
   #readDrops(): void {
-    const memory = new Uint32Array(new ArrayBuffer(4 * MEMINFO_WORDS));
+    const memory = new Uint32Array(new ArrayBuffer(4 * SK_MEMINFO_VARS));
     const length = new Uint32Array([memory.byteLength]);
     if (this.#library.getsockopt(this.#fd, SOL_SOCKET, SO_MEMINFO, memory, length) < 0) return;
     // 32 bits that wrap; what the count has gone on by is added.
@@ -393,7 +396,3 @@ const COALESCED_BYTES = 65_536;
 const MAX_TROUBLES = 8;
 /** Errors kept for {@linkcode DatagramSocket.drainErrors}; older ones give way. */
 const MAX_ERRORS = 64;
-/** Statistics of a socket's memory: `<asm-generic/socket.h>` and `<linux/sock_diag.h>`, since Linux 4.12. */
-export const SO_MEMINFO = 55;
-const SK_MEMINFO_DROPS = 8;
-const MEMINFO_WORDS = 9;

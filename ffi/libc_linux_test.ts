@@ -17,6 +17,7 @@ const WIDTHS: Readonly<Record<string, string>> = {
   "socklen_t": "u32",
   "mode_t": "u32",
   "pid_t": "i32",
+  "clockid_t": "i32",
   "nfds_t": "u64",
   "long": "i64",
 };

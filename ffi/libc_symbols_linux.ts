@@ -219,7 +219,7 @@ export const READINESS = {
   },
 } as const;
 
-/** `<unistd.h>`, `<sched.h>`, `<sys/resource.h>`: the process, the thread, and calls without a wrapper. */
+/** `<unistd.h>`, `<sched.h>`, `<sys/resource.h>`, `<time.h>`: process, thread, clock, and calls without a wrapper. */
 export const PROCESS = {
   // pid_t getpid(void)
   getpid: { parameters: [], result: "i32", optional: true },
@@ -229,6 +229,10 @@ export const PROCESS = {
   sched_getaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32", optional: true },
   // int sched_setaffinity(pid_t pid, size_t cpusetsize, const cpu_set_t *mask)
   sched_setaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32", optional: true },
+  // int setns(int fd, int nstype)
+  setns: { parameters: ["i32", "i32"], result: "i32", optional: true },
+  // int clock_gettime(clockid_t clockid, struct timespec *tp)
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32", optional: true },
   // long syscall(long number, long a, long b, long c, long d, long e, long f)
   syscall: {
     parameters: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"],

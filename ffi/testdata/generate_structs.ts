@@ -95,6 +95,7 @@ export const HEADERS = `#define _GNU_SOURCE 1
 #include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <linux/openat2.h>
+#include <linux/sock_diag.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <linux/vm_sockets.h>
@@ -117,6 +118,7 @@ export const HEADERS = `#define _GNU_SOURCE 1
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #ifndef SOL_UDP
 #define SOL_UDP 17
