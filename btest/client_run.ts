@@ -66,6 +66,8 @@ export class ClientRun implements Timed, ClientActions, WireReader, FlowEvents {
   #flow: DataFlow | undefined;
   #probed = false;
   #ran = false;
+  /** Between the machine's `run()` and the data. */
+  #opening = false;
   #connections = 0;
   /** Connections that were closed since the last second. */
   #early = 0;
@@ -123,11 +125,12 @@ export class ClientRun implements Timed, ClientActions, WireReader, FlowEvents {
   }
 
   get deadline(): number {
-    return this.#machine.deadline;
+    // No second passes and no test ends before its data flows.
+    return this.#opening ? Infinity : this.#machine.deadline;
   }
 
   expire(now: number): void {
-    this.#machine.expire(now, this);
+    if (!this.#opening) this.#machine.expire(now, this);
   }
 
   /** Ends the test from this side. */
@@ -171,6 +174,7 @@ export class ClientRun implements Timed, ClientActions, WireReader, FlowEvents {
 
   run(connections: number): void {
     this.#connections = connections;
+    this.#opening = true;
     const missing = this.#machine.failedJoins;
     if (missing > 0) {
       this.#warnings.push(
@@ -327,8 +331,12 @@ export class ClientRun implements Timed, ClientActions, WireReader, FlowEvents {
     const opened = await this.#udp;
     if (this.#machine.finished) return void await opened?.stop();
     this.#ran = true;
-    this.#meter.start(this.#now());
     onStart(this.#connections);
+    const now = this.#now();
+    this.#meter.start(now);
+    this.#machine.flowing(now);
+    this.#opening = false;
+    this.#touch();
     if (opened !== undefined) {
       this.#flow = opened;
       opened.start();

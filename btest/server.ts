@@ -324,7 +324,8 @@ class Server implements BtestServer {
 
   #take(connection: StreamConnection): void {
     const { sessions } = this.#ground;
-    const { address } = unmapAddress(connection.remote);
+    const peer = unmapAddress(connection.remote);
+    const { address } = peer;
     this.#counts.connectionsAccepted++;
     // Further connections of a test look like new ones until they say what they are.
     const expected = sessions.expects(address);
@@ -335,7 +336,7 @@ class Server implements BtestServer {
       void connection.close();
       return;
     }
-    this.#live.add(new ServerSession(this.#ground, connection));
+    this.#live.add(new ServerSession(this.#ground, connection, peer));
   }
 
   #gone(session: ServerSession): void {

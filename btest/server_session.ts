@@ -33,6 +33,7 @@ import {
 import { RunRate } from "./run_rate.ts";
 import type { Sessions, UdpPorts } from "./sessions.ts";
 import type { ResolvedServerSettings } from "./settings.ts";
+import { Spending } from "./spending.ts";
 import { Wire, type WireReader } from "./wire.ts";
 
 /** What a server gives its sessions. */
@@ -80,15 +81,17 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
   #stopReason: EndReason = "stopped";
   #refusal: RefusalReason | undefined;
   #receivedBefore = 0;
-  readonly #spent: Float64Array = new Float64Array(2);
+  /** When the counts are looked at for data of the client, if its silence matters. */
+  #lookAt = Infinity;
+  #spending: Spending | undefined;
   /** Connections that were closed since the last second. */
   #early = 0;
   #message: Uint8Array<ArrayBuffer> = new Uint8Array(STATUS_BYTES);
 
-  /** Takes a connection and greets it. */
-  constructor(ground: SessionGround, connection: StreamConnection) {
+  /** Takes a connection and greets it. @param peer Whom it is with, unmapped: read once, where it was accepted. */
+  constructor(ground: SessionGround, connection: StreamConnection, peer: SocketAddress) {
     this.#ground = ground;
-    this.peer = unmapAddress(connection.remote);
+    this.peer = peer;
     this.#meter = new Meter(this.#counts, ground.cpu);
     const { settings } = ground;
     this.#machine = new ServerMachine({
@@ -111,9 +114,9 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
   }
 
   get deadline(): number {
-    // An account with a bound is looked at more often than a second.
-    const spending = this.#account !== undefined && !this.#account.unlimited;
-    return spending ? Math.min(this.#machine.deadline, this.#spendAt) : this.#machine.deadline;
+    // Silence and bounds of accounts are looked at more often than each second.
+    const spendAt = this.#spending?.nextAt ?? Infinity;
+    return Math.min(this.#machine.deadline, this.#lookAt, spendAt);
   }
 
   /** Whether data flows. */
@@ -144,7 +147,11 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
       this.#receivedBefore = received;
       this.#machine.dataArrived(now);
     }
-    if (this.#account !== undefined && now >= this.#spendAt) this.#spend(now);
+    if (now >= this.#lookAt) this.#lookAt = now + LOOK_EVERY_MS;
+    const spending = this.#spending;
+    if (spending !== undefined && now >= spending.nextAt && !spending.look(now)) {
+      return this.stop("quota");
+    }
     this.#machine.expire(now, this);
   }
 
@@ -203,8 +210,11 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
     }
     const now = this.#now();
     this.#meter.start(now);
-    if (accounts !== undefined) this.#account = accounts.begin(this.#info);
-    this.#spendAt = now + SPEND_EVERY_MS;
+    if (plan.clientSends) this.#lookAt = now + LOOK_EVERY_MS;
+    if (accounts !== undefined) {
+      this.#account = accounts.begin(this.#info);
+      this.#spending = new Spending(this.#account, this.#counts, now);
+    }
     emit({ kind: "start", session: this.#info });
     if (command.protocol === "udp") {
       this.#flow = this.#udp!;
@@ -273,7 +283,6 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
 
   /** Who logged in, as the peer wrote it. */
   #user = "";
-  #spendAt = Infinity;
 
   #now(): number {
     return this.#ground.planes.clockwork.now();
@@ -389,19 +398,6 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
     if (this.#plan?.serverSends === true) this.#flow?.setRate(this.#rate!.bps);
   }
 
-  /** Takes what was moved since the last time out of what the account has left. */
-  #spend(now: number): void {
-    this.#spendAt = now + SPEND_EVERY_MS;
-    const account = this.#account!;
-    if (account.unlimited) return;
-    for (const [way, index] of SPENT) {
-      const moved = this.#counts[index]! - this.#spent[index]!;
-      if (moved <= 0) continue;
-      this.#spent[index]! += moved;
-      if (account.reserve(way, moved) < moved) return this.stop("quota");
-    }
-  }
-
   #forgetToken(): void {
     if (this.#token !== 0) this.#ground.sessions.pending.remove(this.#token);
     this.#token = 0;
@@ -426,7 +422,7 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
       await this.#flow!.stop();
       if (info.protocol === "udp") await this.#wire.close();
       const now = this.#now();
-      if (this.#account !== undefined) this.#spendLast();
+      this.#spending?.settle();
       if (this.#meter.open) {
         const interval = this.#meter.interval(now);
         this.#account?.interval(interval);
@@ -452,18 +448,7 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
       this.#ground.gone(this);
     }
   }
-
-  #spendLast(): void {
-    for (const [way, index] of SPENT) {
-      const moved = this.#counts[index]! - this.#spent[index]!;
-      this.#spent[index]! += moved;
-      if (moved > 0) this.#account!.reserve(way, moved);
-    }
-  }
 }
-
-/** Which count is spent which way. */
-const SPENT = [["outbound", Flow.txBytes], ["inbound", Flow.rxBytes]] as const;
 
 const REFUSALS: Partial<Record<ServerResult["outcome"], RefusalReason>> = {
   "auth-failed": "auth-failed",
@@ -482,8 +467,8 @@ const ENDS: Partial<Record<ServerResult["outcome"], EndReason>> = {
 
 /** How long data that is on its way is waited for once a test is over, milliseconds. */
 const DRAIN_MS = 100;
-/** How often an account with a bound is asked, milliseconds: what a test can move in it is what it can be over. */
-const SPEND_EVERY_MS = 20;
+/** How often the counts are looked at for a client that fell silent, milliseconds: so much later it is noticed. */
+const LOOK_EVERY_MS = 100;
 /** Ports tried before a UDP test is refused. */
 const PORT_TRIES = 64;
 /** Kernel buffers of a UDP data socket, bytes, when nothing else is asked for. */

@@ -42,7 +42,10 @@ export interface ClientOptions {
   readonly credentials?: { readonly user: string; readonly password: string } | undefined;
   /** 32 fresh random bytes for one login by EC-SRP5. */
   readonly secret: Uint8Array;
-  /** Length of the test from its start, milliseconds; `Infinity` to go on until stopped. Default `Infinity`. */
+  /**
+   * Length of the test from `run()`, or from {@linkcode ClientMachine.flowing}, milliseconds; `Infinity` to go on until
+   * stopped. Default `Infinity`.
+   */
   readonly durationMs?: number;
   /** UDP: send empty datagrams until data arrives. Default true. */
   readonly natProbe?: boolean;
@@ -223,6 +226,14 @@ export class ClientMachine {
     if (this.#phase !== "joining") return;
     this.failedJoins++;
     if (--this.#missing === 0) this.#run(now, actions);
+  }
+
+  /**
+   * Data flows only now, some time after `run()` asked for it: seconds, duration and silence count from here. Call it
+   * once, before {@linkcode expire}.
+   */
+  flowing(now: number): void {
+    if (this.#phase === "running") this.#running.start(now);
   }
 
   /** Data came from the server. Once is enough: it ends the NAT probes. */
