@@ -49,6 +49,7 @@ function gridScenario(seed: number): { scenario: Scenario; loss: number; disturb
       timeoutMs: options && random.float() < 0.15 ? 1000 : undefined,
       commitMs: random.float() < 0.2 ? 300 : 0,
       streamed: random.float() < 0.2,
+      jitter: [random.float(), random.float()],
       data: profile,
       acks: profile,
     },
@@ -190,6 +191,7 @@ Deno.test("machines carry the file through every profile of trouble", () => {
       reorder: random.u32() % 2 === 0,
       pacing: random.u32() % 2 === 0,
       streamed: random.u32() % 3 === 0,
+      jitter: [random.float(), random.float()],
       data: profile,
       acks: profile,
     };
@@ -311,6 +313,44 @@ Deno.test("a window of a hundred round trips keeps the line busy", () => {
   const outcome = run(scenario);
   assertComplete(outcome, scenario);
   ok(outcome.nowMs - 1000 - 102 * 50 < 200, `${outcome.nowMs} ms with the dally of a second`);
+});
+
+Deno.test("a first answer that was lost does not set the pace of what follows", () => {
+  // The answer that comes is the second one, just before the request would have been repeated: it looks like a round
+  // trip of a second.
+  for (const sender of ["server", "client"] as const) {
+    for (const windowSize of [1, 16, 64]) {
+      for (const pacing of [true, false]) {
+        const scenario: Scenario = {
+          ...CLEAN,
+          sender,
+          windowSize,
+          pacing,
+          blockSize: 1428,
+          sizeBytes: windowSize === 1 ? 30_000 : 1_000_003,
+          jitter: sender === "server" ? [0, 0.999] : [0.999, 0],
+          data: { delayMs: 10, lossRate: 0.05, reorderRate: 0.05, reorderDelayMs: 5 },
+          acks: { delayMs: 10 },
+        };
+        const times: number[] = [];
+        for (let seed = 1; seed <= 20; seed++) {
+          const first = sender === "server" ? "data" : "acks";
+          const outcome = run({
+            ...scenario,
+            seed,
+            [first]: { ...scenario[first], dropPacket: 1 },
+          });
+          assertComplete(outcome, scenario);
+          times.push(outcome.receivedMs);
+        }
+        const where = `${sender}, window ${windowSize}, ${pacing ? "paced" : "at once"}`;
+        times.sort((a, b) => a - b);
+        // One second for the answer that was lost, and what the transfer takes without that.
+        ok(times[10]! < 1000 + (windowSize === 16 ? 2600 : 1100), `${where}: ${times[10]} ms`);
+        ok(times[19]! < 1000 + (windowSize === 16 ? 4000 : 2500), `${where}: ${times[19]} ms`);
+      }
+    }
+  }
 });
 
 Deno.test("one percent of loss costs less than half of the rate at window 16", () => {

@@ -341,7 +341,7 @@ export class ReceiveMachine {
 
   #begin(now: number): void {
     // Karn: an answer to a repeated opening measures nothing.
-    if (this.#openings === 1) this.#retry.sample(now - this.#openedAt);
+    if (this.#openings === 1) this.#retry.sampleOpening(now - this.#openedAt);
     this.#retry.progress(now);
     if (this.#server) this.#retry.waitAtLeast(this.#patienceMs);
     this.#state = RECEIVING;

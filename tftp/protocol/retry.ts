@@ -35,6 +35,8 @@ export class RetryTimer {
   attempts = 0;
   #backOff = 0;
   #variation = 0;
+  /** All that is known of the round trip comes from the opening. */
+  #provisional = false;
   #rto: number;
   #fixed: number;
   #progressAt = 0;
@@ -90,11 +92,21 @@ export class RetryTimer {
     this.#progressAt = now;
   }
 
+  /**
+   * Takes how long the opening took, milliseconds: better than nothing, but the other side's disk is in it, and a second
+   * or three when its first answer was lost. The first sample proper takes its place.
+   */
+  sampleOpening(rttMs: number): void {
+    this.sample(rttMs);
+    this.#provisional = true;
+  }
+
   /** Takes one unambiguous round-trip time, milliseconds. RFC 6298 §2.2, §2.3. */
   sample(rttMs: number): void {
     const rtt = rttMs > 0.001 ? rttMs : 0.001;
     this.#backOff = 0;
-    if (this.srttMs === 0) {
+    if (this.srttMs === 0 || this.#provisional) {
+      this.#provisional = false;
       this.srttMs = rtt;
       this.#variation = rtt / 2;
     } else {

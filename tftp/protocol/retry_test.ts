@@ -13,6 +13,17 @@ Deno.test("RetryTimer follows RFC 6298 from the first sample on", () => {
   equal(timer.intervalMs, 112.5 + 4 * (50 + (100 - 50) / 4));
 });
 
+Deno.test("RetryTimer forgets how long the opening took with the first sample", () => {
+  const timer = new RetryTimer({});
+  timer.sampleOpening(900);
+  equal(timer.srttMs, 900);
+  timer.sample(20);
+  equal(timer.srttMs, 20);
+  equal(timer.intervalMs, 20 + 4 * 10);
+  timer.sample(28);
+  equal(timer.srttMs, 21);
+});
+
 Deno.test("RetryTimer doubles with each timeout up to its bound", () => {
   const timer = new RetryTimer({ maxRtoMs: 5000 });
   timer.progress(0);

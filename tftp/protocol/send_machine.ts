@@ -91,11 +91,15 @@ export class SendMachine {
   #paceAt = Infinity;
   /** When this pass over the window began. */
   #passAt = 0;
+  /** When the last part of the window left, and the first block of it. */
   #lastSentAt = 0;
+  #partFirst = 1;
   /** When a duplicate ACK last made us go back. */
   #wentBackAt = -Infinity;
-  /** No block of this window was sent twice: its ACK measures the round trip (Karn). */
+  /** No block of this window was sent twice. */
   #clean = true;
+  /** First block that only this pass over the window has sent; `Infinity` once it was sent again. */
+  #fresh = 1;
   #probed = false;
   /** A duplicate ACK made us go back to the start of this window already. */
   #wentBack = false;
@@ -215,8 +219,13 @@ export class SendMachine {
     const index = acknowledged + ahead;
     const whole = index === this.#high - 1;
     const half = this.#retry.srttMs / 2;
-    if (whole && this.#clean && this.#paceAt === Infinity) {
-      this.#retry.sample(now - this.#lastSentAt);
+    // Karn: only what was sent once tells which sending is answered. Over a bad line no window is without a block that
+    // was sent before, but most end with some that were not.
+    if (index >= this.#fresh) {
+      // Of a block in an earlier part of a paced window it is only known that it left after the window began.
+      const last = index >= this.#partFirst;
+      const most = now - (last ? this.#lastSentAt : this.#passAt);
+      if (last || most < this.#retry.srttMs) this.#retry.sample(most);
     }
     // The answer to what was sent again cannot be here before half a round trip: the window had arrived, and the
     // duplicate ACK that made us go back was an echo. Going back for each echo would double every window from here on
@@ -351,7 +360,7 @@ export class SendMachine {
   #begin(now: number, actions: SendActions): void {
     this.#verified = true;
     // Karn: an answer to a repeated opening measures nothing.
-    if (this.#openings === 1) this.#retry.sample(now - this.#openedAt);
+    if (this.#openings === 1) this.#retry.sampleOpening(now - this.#openedAt);
     this.#retry.progress(now);
     this.#state = SENDING;
     this.#pass(now, actions);
@@ -360,6 +369,7 @@ export class SendMachine {
   /** Goes to the first unacknowledged block and sends the window from there. */
   #pass(now: number, actions: SendActions): void {
     this.#cursor = this.#base;
+    this.#fresh = this.#high;
     this.#passAt = now;
     this.#clean = this.#high === this.#base;
     this.#burst(now, actions);
@@ -404,6 +414,7 @@ export class SendMachine {
     if (next > this.#high) this.#high = next;
     this.#cursor = next;
     this.#lastSentAt = now;
+    this.#partFirst = first;
     this.#retryAt = now + this.#retry.intervalMs;
     if (
       this.#tailProbe && !this.#probed && srtt > 0 && this.#windowSize > 1 &&
@@ -424,6 +435,7 @@ export class SendMachine {
     this.#probeAt = Infinity;
     this.#probed = true;
     this.#clean = false;
+    this.#fresh = Infinity;
     this.retransmits++;
     actions.sendBlocks(this.#high - 1, 1, true);
   }

@@ -186,6 +186,17 @@ Deno.test("SendMachine measures round trips only where nothing was repeated (Kar
   equal(bench.machine.rttMs, 10);
 });
 
+Deno.test("SendMachine measures by a block that left once, though others were repeated", () => {
+  const bench = opened({ minRtoMs: 50 }, 10);
+  // Blocks 1 and 2 arrived; 3 to 6 leave, of which 5 and 6 for the first time.
+  bench.at(20).ack(2);
+  bench.at(32).ack(4);
+  equal(bench.machine.rttMs, 10, "3 and 4 left twice: nobody knows which is answered");
+  // 5 to 8 leave, of which 7 and 8 for the first time.
+  bench.at(52).ack(8);
+  equal(bench.machine.rttMs, 10 + (20 - 10) / 8);
+});
+
 Deno.test("SendMachine ignores ACKs from the past and from the future", () => {
   const bench = opened();
   bench.at(20).ack(4);

@@ -36,6 +36,8 @@ export interface Scenario {
   readonly commitMs: number;
   /** The source does not know its size and is this many blocks ahead. */
   readonly streamed: boolean;
+  /** Numbers drawn per transfer that shift the timers of the sender and of the receiver, 0 ≤ x < 1. */
+  readonly jitter: readonly [number, number];
   /** From the sender to the receiver. */
   readonly data: LinkProfile;
   readonly acks: LinkProfile;
@@ -51,6 +53,9 @@ export interface Outcome {
   readonly lost: number;
   readonly disturbed: number;
   readonly nowMs: number;
+  /** When the receiver, and when the sender, was done; virtual milliseconds. */
+  readonly receivedMs: number;
+  readonly sentMs: number;
   readonly rttMs: number;
 }
 
@@ -63,6 +68,7 @@ function valueOf(seed: number, index: number): number {
 
 class SendEnd implements SimulatedEnd<Packet>, SendActions {
   result: TransferResult | undefined;
+  endedMs = Infinity;
   dataPackets = 0;
   readonly machine: SendMachine;
   readonly #scenario: Scenario;
@@ -88,7 +94,7 @@ class SendEnd implements SimulatedEnd<Packet>, SendActions {
       sizeBytes: scenario.streamed ? undefined : scenario.sizeBytes,
       timeoutMs: scenario.timeoutMs,
       pacing: scenario.pacing,
-      jitter: 0.3,
+      jitter: scenario.jitter[0],
     });
     if (!server) this.#start(0);
   }
@@ -147,6 +153,7 @@ class SendEnd implements SimulatedEnd<Packet>, SendActions {
   finish(result: TransferResult): void {
     equal(this.result, undefined, "finish comes once");
     this.result = result;
+    this.endedMs = this.#now;
   }
 
   #start(now: number): void {
@@ -178,6 +185,7 @@ class SendEnd implements SimulatedEnd<Packet>, SendActions {
 
 class ReceiveEnd implements SimulatedEnd<Packet>, ReceiveActions {
   result: TransferResult | undefined;
+  endedMs = Infinity;
   delivered = 0;
   ackPackets = 0;
   readonly machine: ReceiveMachine;
@@ -203,7 +211,7 @@ class ReceiveEnd implements SimulatedEnd<Packet>, ReceiveActions {
       rollover: client ? scenario.believedRollover : scenario.rollover,
       reorder: scenario.reorder,
       timeoutMs: scenario.timeoutMs,
-      jitter: 0.7,
+      jitter: scenario.jitter[1],
     });
     if (client) this.#start(0);
   }
@@ -287,6 +295,7 @@ class ReceiveEnd implements SimulatedEnd<Packet>, ReceiveActions {
   finish(result: TransferResult): void {
     equal(this.result, undefined, "finish comes once");
     this.result = result;
+    this.endedMs = this.#now;
   }
 
   #start(now: number): void {
@@ -347,6 +356,8 @@ export function run(scenario: Scenario): Outcome {
     lost: data.lost + acks.lost,
     disturbed: data.disturbed + acks.disturbed,
     nowMs: end.nowMs,
+    receivedMs: receiver.endedMs,
+    sentMs: sender.endedMs,
     rttMs: sender.machine.rttMs,
   };
 }
@@ -365,6 +376,7 @@ export const CLEAN: Scenario = {
   timeoutMs: undefined,
   commitMs: 0,
   streamed: false,
+  jitter: [0.3, 0.7],
   data: { delayMs: 5 },
   acks: { delayMs: 5 },
 };
