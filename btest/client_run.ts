@@ -175,6 +175,8 @@ export class ClientRun implements Timed, ClientActions, WireReader, FlowEvents {
   run(connections: number): void {
     this.#connections = connections;
     this.#opening = true;
+    // A server that ends the test at once still had one: its data and its end are read as such.
+    if (this.#command.protocol === "tcp") this.#wire.pause();
     const missing = this.#machine.failedJoins;
     if (missing > 0) {
       this.#warnings.push(
@@ -405,4 +407,4 @@ const REASONS: Partial<Record<ClientResult["outcome"], EndReason>> = {
 /** How long data that is on its way is waited for once a test is over, milliseconds. */
 const DRAIN_MS = 500;
 /** Kernel buffers of a UDP data socket, bytes, when nothing else is asked for. */
-const UDP_BUFFER_BYTES = 4_194_304;
+const UDP_BUFFER_BYTES = 33_554_432;

@@ -16,8 +16,15 @@ import { secureRandom } from "../internal/random.ts";
 import { systemClock } from "../internal/time/clock.ts";
 import { Clockwork, HostTimer } from "./clockwork.ts";
 import type { DataFlow, FlowCounts, FlowEvents, TcpPlan, UdpPlan } from "./flow.ts";
+import { SEQUENCE_BYTES } from "./protocol/mod.ts";
 import { SCRATCH_BYTES, TcpFlow, type TcpGround } from "./tcp_flow.ts";
-import { INCOMING_BYTES, INCOMING_ENTRIES, UdpFlow, type UdpGround } from "./udp_flow.ts";
+import {
+  HEAD_ENTRIES,
+  INCOMING_BYTES,
+  INCOMING_ENTRIES,
+  UdpFlow,
+  type UdpGround,
+} from "./udp_flow.ts";
 
 /** A UDP data plane whose socket is bound. */
 export interface UdpOpening extends DataFlow {
@@ -73,7 +80,12 @@ export function tcpGround(host: StreamHost, clockwork: Clockwork): TcpGround {
 
 /** Makes the ground that UDP flows of one thread stand on. */
 export function udpGround(host: DatagramHost, clockwork: Clockwork): UdpGround {
-  return { host, clockwork, incoming: host.createBatch(INCOMING_ENTRIES, INCOMING_BYTES) };
+  return {
+    host,
+    clockwork,
+    incoming: host.createBatch(INCOMING_ENTRIES, INCOMING_BYTES),
+    heads: host.createBatch(HEAD_ENTRIES, SEQUENCE_BYTES, true),
+  };
 }
 
 /**

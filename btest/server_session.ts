@@ -472,4 +472,4 @@ const LOOK_EVERY_MS = 100;
 /** Ports tried before a UDP test is refused. */
 const PORT_TRIES = 64;
 /** Kernel buffers of a UDP data socket, bytes, when nothing else is asked for. */
-const UDP_BUFFER_BYTES = 4_194_304;
+const UDP_BUFFER_BYTES = 33_554_432;

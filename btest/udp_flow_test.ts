@@ -103,6 +103,29 @@ const SUITE: ContractCase<Stage>[] = [
     equal(stage.counts[Flow.reordered], 1);
     equal(stage.counts[Flow.duplicates], 1);
   }],
+  ["counts what waits in numbers as well as what comes one by one", async (stage) => {
+    const flow = await stage.flow({});
+    const peer = await stage.peer();
+    const numbers = (from: number): number[] => Array.from({ length: 16 }, (_, i) => from + i);
+    // More than one batch takes, with a hole behind the first, one from behind the hole, and a repetition at the end.
+    for (const some of [numbers(1), numbers(20), numbers(36), [18, 52, 53, 53]]) {
+      stage.say(peer, flow, some);
+    }
+    // A run, which the kernel hands over in one piece where it can.
+    for (let i = 0; i < 12; i++) stage.batch.slab.view.setUint32(i * 60, 54 + i, false);
+    stage.batch.starts[0] = 0;
+    stage.batch.lengths[0] = 12 * 60;
+    stage.batch.segments[0] = 60;
+    stage.batch.count = 1;
+    peer.send(stage.batch);
+    stage.say(peer, flow, [66]);
+    flow.start();
+    await stage.counted(65);
+    equal(stage.counts[Flow.rxBytes], 65 * (60 + 28));
+    equal(stage.counts[Flow.lost], 2);
+    equal(stage.counts[Flow.reordered], 1);
+    equal(stage.counts[Flow.duplicates], 1);
+  }],
   ["takes nothing from another address", async (stage) => {
     const flow = await stage.flow({});
     flow.start();

@@ -43,7 +43,7 @@ export interface DatagramOptions {
   readonly reusePort?: boolean;
   /** Report the destination address of each datagram in {@linkcode DatagramBatch.locals}. Default false. */
   readonly packetInfo?: boolean;
-  /** Let the kernel coalesce what it receives; batches then need slots of 65,536 bytes. Default false. */
+  /** Let the kernel coalesce what it receives; batches then need slots of 65,536 bytes, or be of heads. Default false. */
   readonly coalesce?: boolean;
   /** Use segmentation offload for runs where it works. Default true. */
   readonly segment?: boolean;
@@ -83,12 +83,17 @@ export interface DatagramCounters {
  *
  * Received entries start at their slot, `i * slab.stride`, and are valid until the next receive into the batch. A sender
  * may put them anywhere. Made by {@linkcode DatagramHost.createBatch}, which pins what the kernel will look at.
+ *
+ * A batch of *heads* takes in only the beginning of what arrives, as much as its slots hold; `lengths` and `segments` tell
+ * of the whole. Who needs no more than the first bytes of a run is spared the copy of the other 64 KiB.
  */
 export class DatagramBatch {
   /** The bytes. */
   readonly slab: Slab;
   /** Entries the batch can hold. */
   readonly capacity: number;
+  /** Received entries are cut to their slots, and a length may be more than what is there. */
+  readonly heads: boolean;
   /** Entries it holds now. */
   count = 0;
   /** Where each entry begins in the slab. */
@@ -111,10 +116,12 @@ export class DatagramBatch {
    *
    * @param capacity Entries.
    * @param slotBytes Bytes of each receive slot.
+   * @param heads Take in only what fits a slot, instead of dropping what is longer. Default false.
    */
-  constructor(capacity: number, slotBytes: number) {
+  constructor(capacity: number, slotBytes: number, heads: boolean = false) {
     this.slab = new Slab(capacity, slotBytes);
     this.capacity = capacity;
+    this.heads = heads;
     this.starts = new Int32Array(new ArrayBuffer(4 * capacity));
     this.lengths = new Int32Array(new ArrayBuffer(4 * capacity));
     this.segments = new Int32Array(new ArrayBuffer(4 * capacity));
@@ -185,8 +192,14 @@ export interface DatagramHost extends AsyncDisposable {
   readonly fallbackReason: string;
   /** Opens a socket. The kernel's driver answers at once. @throws {SystemError} */
   open(options: DatagramOptions): DatagramSocket | Promise<DatagramSocket>;
-  /** Makes a batch whose memory this driver's sockets can use; it may be shared by all of them. */
-  createBatch(capacity: number, slotBytes: number): DatagramBatch;
+  /**
+   * Makes a batch whose memory this driver's sockets can use; it may be shared by all of them.
+   *
+   * @param capacity Entries.
+   * @param slotBytes Bytes of each receive slot.
+   * @param heads Take in only the beginning of what arrives: {@linkcode DatagramBatch.heads}. Default false.
+   */
+  createBatch(capacity: number, slotBytes: number, heads?: boolean): DatagramBatch;
   /**
    * The largest IP packet the path to a peer takes, bytes, as far as the kernel knows now; `undefined` where it cannot
    * be asked or there is no way there. Sends nothing.

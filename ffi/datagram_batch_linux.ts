@@ -18,8 +18,8 @@ export class LinuxDatagramBatch extends DatagramBatch {
   readonly #library: Libc;
   #headers: ReceiveHeaders | undefined;
 
-  constructor(library: Libc, capacity: number, slotBytes: number) {
-    super(capacity, slotBytes);
+  constructor(library: Libc, capacity: number, slotBytes: number, heads: boolean) {
+    super(capacity, slotBytes, heads);
     this.#library = library;
     // User addresses are below 2^56: exact as numbers.
     this.slabAddress = Number(library.addressOf(this.slab.bytes));

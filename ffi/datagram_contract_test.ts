@@ -130,6 +130,44 @@ const SUITE: readonly ContractCase<Subject>[] = [
     if (to.traits.coalescing) ok(to.counters().receiveCalls < 21);
   }],
 
+  [
+    "takes heads: the beginning of each datagram or run, and the length of the whole",
+    async (given) => {
+      const from = await open(given);
+      const to = await open(given, LOOPBACK, { coalesce: true, receiveBufferBytes: 1 << 20 });
+      const out = given.host.createBatch(3, 20 * 1000);
+      put(out, to.local, pattern(20 * 1000 - 3), 1000);
+      put(out, to.local, pattern(7));
+      put(out, to.local, new Uint8Array(0));
+      from.send(out);
+      const heads = given.host.createBatch(3, 4, true);
+      let bytes = 0, datagrams = 0;
+      to.watch(() => {});
+      await given.until(() => {
+        while (to.receiveNow(heads) > 0) {
+          for (let i = 0; i < heads.count; i++) {
+            const [start, length, segment] = [
+              heads.starts[i]!,
+              heads.lengths[i]!,
+              heads.segments[i]!,
+            ];
+            equal(start, heads.slab.startOf(i));
+            // Neither a run nor a datagram of it begins anywhere but at a multiple of the segment.
+            const expected = pattern(bytes + 4).slice(bytes);
+            if (length > 7) deepEqual(heads.slab.bytes.slice(start, start + 4), expected);
+            bytes += length;
+            datagrams += segment === 0 ? 1 : Math.ceil(length / segment);
+          }
+        }
+        return datagrams >= 22;
+      }, "all datagrams");
+      equal(bytes, 20 * 1000 - 3 + 7);
+      equal(datagrams, 22);
+      equal(to.counters().datagramsTruncated, 0);
+      equal(to.counters().datagramsReceived, 22);
+    },
+  ],
+
   ["refuses slots that are too small for what it coalesces", async (given) => {
     const to = await open(given, LOOPBACK, { coalesce: true });
     const small = given.host.createBatch(2, 1500);

@@ -93,8 +93,8 @@ class LinuxDatagramHost implements DatagramHost {
     return socket;
   }
 
-  createBatch(capacity: number, slotBytes: number): DatagramBatch {
-    return new LinuxDatagramBatch(this.#context.library, capacity, slotBytes);
+  createBatch(capacity: number, slotBytes: number, heads = false): DatagramBatch {
+    return new LinuxDatagramBatch(this.#context.library, capacity, slotBytes, heads);
   }
 
   pathMtu(view: DataView, start: number): number | undefined {

@@ -65,8 +65,8 @@ class NodeDatagramHost implements DatagramHost {
     return opened;
   }
 
-  createBatch(capacity: number, slotBytes: number): DatagramBatch {
-    return new DatagramBatch(capacity, slotBytes);
+  createBatch(capacity: number, slotBytes: number, heads = false): DatagramBatch {
+    return new DatagramBatch(capacity, slotBytes, heads);
   }
 
   pathMtu(): undefined {
@@ -151,12 +151,13 @@ class NodeDatagramSocket implements DatagramSocket {
       this.#head = (this.#head + 1) % QUEUE_DATAGRAMS;
       this.#queued--;
       this.#queuedBytes -= payload.length;
-      if (payload.length > slab.stride) {
+      const fits = payload.length <= slab.stride;
+      if (!fits && !batch.heads) {
         this.#datagramsTruncated++;
         continue;
       }
       const start = slab.startOf(entry);
-      slab.bytes.set(payload, start);
+      slab.bytes.set(fits ? payload : payload.subarray(0, slab.stride), start);
       batch.starts[entry] = start;
       batch.lengths[entry] = payload.length;
       batch.segments[entry] = 0;

@@ -167,11 +167,11 @@ export class LinuxDatagramSocket implements DatagramSocket {
       return 0;
     }
     const { view, controls } = this.#headers!;
-    const { starts, lengths, segments, peers, locals, slab } = batch;
+    const { starts, lengths, segments, peers, locals, slab, heads } = batch;
     let entry = 0;
     for (let i = 0; i < received; i++) {
       const header = i * MMSGHDR.size;
-      if ((view.getInt32(header + MMSGHDR.flags, true) & MSG_TRUNC) !== 0) {
+      if (!heads && (view.getInt32(header + MMSGHDR.flags, true) & MSG_TRUNC) !== 0) {
         this.#datagramsTruncated++;
         continue;
       }
@@ -277,11 +277,13 @@ export class LinuxDatagramSocket implements DatagramSocket {
     const library = this.#library;
     const headers = this.#headers!;
     headers.reset();
+    // With the flag the kernel tells the whole length of what it cuts, and does not copy the rest.
+    const flags = batch.heads ? MSG_DONTWAIT | MSG_TRUNC : MSG_DONTWAIT;
     for (let troubles = 0; troubles < MAX_TROUBLES;) {
       this.#receiveCalls++;
       let received: number;
       if (batch.capacity === 1) {
-        received = library.recvmsg(this.#fd, headers.address, MSG_DONTWAIT);
+        received = library.recvmsg(this.#fd, headers.address, flags);
         if (received >= 0) {
           headers.view.setUint32(MMSGHDR.len, received, true);
           received = 1;
@@ -291,7 +293,7 @@ export class LinuxDatagramSocket implements DatagramSocket {
           this.#fd,
           headers.address,
           batch.capacity,
-          MSG_DONTWAIT,
+          flags,
           0n,
         );
       }
@@ -315,7 +317,7 @@ export class LinuxDatagramSocket implements DatagramSocket {
 
   #meet(batch: DatagramBatch): void {
     if (!(batch instanceof LinuxDatagramBatch)) throw new TypeError(FOREIGN);
-    if (this.traits.coalescing && batch.slab.stride < COALESCED_BYTES) {
+    if (this.traits.coalescing && !batch.heads && batch.slab.stride < COALESCED_BYTES) {
       throw new RangeError(
         `Cannot receive coalesced datagrams: slots of ${batch.slab.stride} bytes, expected ${COALESCED_BYTES}`,
       );

@@ -9,7 +9,7 @@ import { MAX_STATUS_BYTES } from "./command.ts";
 /** Where an unlimited UDP sender begins, bit/s. */
 export const UDP_START_BPS = 50_000_000;
 /** What an unlimited UDP sender multiplies by until the path first loses something. */
-export const UDP_FIRST_GROWTH = 8;
+export const UDP_FIRST_GROWTH = 12;
 /** What it multiplies by later. */
 export const UDP_GROWTH = 2;
 /** The part of what was sent that must arrive for the rate to grow. */
@@ -132,8 +132,8 @@ export function pacedWriteBytes(txSize: number, bitsPerSecond: number): number {
 /**
  * The rate of a UDP sender without a cap. Its only feedback is what the peer says it received each second.
  *
- * It grows eightfold a second until the peer first received less than 95 % of what was sent, so that 50 Mbit/s become
- * 25 Gbit/s with the third report; then it keeps a quarter above the best of the last three reports.
+ * It grows twelvefold a second until the peer first received less than 95 % of what was sent, so that 50 Mbit/s become
+ * 86 Gbit/s with the third report; then it keeps a quarter above the best of the last three reports.
  *
  * @example
  * ```ts
@@ -143,8 +143,8 @@ export function pacedWriteBytes(txSize: number, bitsPerSecond: number): number {
  * const rate = new RateController();
  * equal(rate.targetBps, 50_000_000);
  * rate.report(6_250_000, 6_250_000);
- * equal(rate.targetBps, 400_000_000);
- * rate.report(12_500_000, 50_000_000); // the path carries 100 Mbit/s
+ * equal(rate.targetBps, 600_000_000);
+ * rate.report(12_500_000, 75_000_000); // the path carries 100 Mbit/s
  * equal(rate.targetBps, 125_000_000);
  * ```
  */
