@@ -53,6 +53,12 @@ export class Wire {
     queueMicrotask(() => this.#end());
   }
 
+  /** Reads no further: what comes, the end too, belongs to whoever takes the connection by {@linkcode release}. */
+  pause(): void {
+    this.#paused = true;
+    this.connection.watch(undefined);
+  }
+
   /** Offers what was kept again. */
   offer(): void {
     if (this.#over || this.#reading) return;
@@ -77,7 +83,7 @@ export class Wire {
   }
 
   readonly #readable = (): void => {
-    while (!this.#over) {
+    while (!this.#over && !this.#paused) {
       if (this.#filled === KEPT_BYTES) {
         // Whoever has so much to say before it is its turn waits in the kernel.
         this.#paused = true;

@@ -335,9 +335,9 @@ function missing(
   length: number,
 ): AuthStep | undefined {
   if (end - start >= 1 + length) return undefined;
-  // A wrong length is said before its bytes are waited for.
-  if (end - start >= 1 && bytes[start] !== length) return undefined;
-  return { kind: "need", bytes: 1 + length };
+  // The length alone is asked for first: a wrong one is said before bytes are waited for that never come.
+  if (end === start) return { kind: "need", bytes: 1 };
+  return bytes[start] === length ? { kind: "need", bytes: 1 + length } : undefined;
 }
 
 function passwordScalar(user: string, password: string, salt: Uint8Array): bigint {
