@@ -266,14 +266,6 @@ export interface BlockOutboundConfig extends OutboundCommon {
   readonly type: "block";
 }
 
-/** UDP packets inside a TCP connection, for outbounds that can carry only streams. */
-export interface UdpOverTcpConfig {
-  /** Whether it is used. */
-  readonly enabled: boolean;
-  /** Edition of the framing. */
-  readonly version: 1 | 2;
-}
-
 /** A SOCKS server. */
 export interface SocksOutboundConfig extends ServerOutbound {
   /** Discriminator. */

@@ -30,7 +30,10 @@ export interface PackagePlace {
 
 /** L9 and L11, for the packages that are used now. */
 export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
-  "valibot": { places: /^internal\/schema\.ts$|\/options\.ts$/, loaded: "with the importer" },
+  "valibot": {
+    places: /^internal\/schema\.ts$|\/options(?:_[a-z]+)?\.ts$/,
+    loaded: "with the importer",
+  },
   "@logtape/logtape": {
     places: /^internal\/(?:log|cli\/logging)\.ts$/,
     loaded: "with the importer",
@@ -40,6 +43,7 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
   "@noble/curves": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
   "@noble/hashes": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
   "redis": { places: /^internal\/redis\.ts$/, loaded: "on first use" },
+  "jsonc-parser": { places: /^proxy\/config_file\.ts$/, loaded: "on first use" },
   "fast-check": { places: /^internal\/testing\//, loaded: "with the importer" },
 };
 
