@@ -89,14 +89,21 @@ export class RedisServer implements AsyncDisposable {
     return this.#child?.pid ?? 0;
   }
 
-  /** Starts it again after it was ended, and waits until it answers; with `answered: false` only for its socket. */
-  async restart(options: { readonly answered?: boolean } = {}): Promise<void> {
+  /** Starts it again after it was ended, with more words if wanted, and waits until it answers, be it with LOADING. */
+  async restart(...more: readonly string[]): Promise<void> {
     if (this.#child !== undefined) throw new Error("Cannot restart a server that is running");
     const { extra = [], persistent = false } = this.#options;
     const words = ["--unixsocket", this.socket, "--dir", this.folder, "--daemonize", "no"];
     words.push("--port", String(this.port), "--bind", "127.0.0.1", "--save", "");
     words.push("--appendonly", persistent ? "yes" : "no", "--appendfsync", "always");
-    words.push("--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes", ...extra);
+    words.push(
+      "--repl-diskless-sync-delay",
+      "0",
+      "--enable-debug-command",
+      "yes",
+      ...extra,
+      ...more,
+    );
     const child = new Deno.Command(redisProgram()!, {
       args: words,
       stdin: "null",
@@ -108,7 +115,7 @@ export class RedisServer implements AsyncDisposable {
     const deadline = performance.now() + READY_WITHIN_MS;
     let ended = false;
     child.status.then(() => ended = true);
-    while (!(options.answered === false ? await exists(this.socket) : await this.#answers())) {
+    while (!await this.#answers()) {
       if (ended || performance.now() > deadline) {
         await this.kill();
         throw new Error(`Cannot start redis-server: ${(await this.#output).slice(-500)}`);
@@ -284,10 +291,6 @@ function decode(
       return { value: list, end };
     }
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }
 
 function freePort(): number {
