@@ -40,9 +40,14 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
   },
   "@stricli/core": { places: /^internal\/cli\//, loaded: "with the importer" },
   "cli-progress": { places: /^internal\/cli\/progress\.ts$/, loaded: "on first use" },
+  "@noble/ciphers": { places: /^ffi\/aead_noble\.ts$/, loaded: "with the importer" },
   "@noble/curves": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
   "@noble/hashes": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
   "redis": { places: /^internal\/redis\.ts$/, loaded: "on first use" },
+  "@valibot/to-json-schema": {
+    places: /^internal\/cli\/schema_command\.ts$/,
+    loaded: "with the importer",
+  },
   "jsonc-parser": { places: /^proxy\/config_file\.ts$/, loaded: "on first use" },
   "fast-check": { places: /^internal\/testing\//, loaded: "with the importer" },
 };
