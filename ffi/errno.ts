@@ -139,6 +139,7 @@ export const EACCES = 13;
 export const EBUSY = 16;
 export const EEXIST = 17;
 export const EXDEV = 18;
+export const ENODEV = 19;
 export const ENOTDIR = 20;
 export const EISDIR = 21;
 export const EINVAL = 22;
@@ -187,7 +188,7 @@ const ROWS: readonly (readonly [number, string, ErrnoClass, string, string])[] =
   [EBUSY, "EBUSY", "limit", "busy", "it is in use"],
   [EEXIST, "EEXIST", "other", "already-exists", "it exists already"],
   [EXDEV, "EXDEV", "denied", "cross-device", "it is on another file system or outside the root"],
-  [19, "ENODEV", "not-found", "no-such-device", "there is no such device"],
+  [ENODEV, "ENODEV", "not-found", "no-such-device", "there is no such device"],
   [ENOTDIR, "ENOTDIR", "not-found", "not-a-directory", "a component is not a directory"],
   [EISDIR, "EISDIR", "other", "is-a-directory", "it is a directory"],
   [EINVAL, "EINVAL", "bug", "invalid-argument", "an argument is invalid"],

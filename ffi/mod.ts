@@ -67,6 +67,21 @@ export {
   type Symlinks,
 } from "./file.ts";
 export { type CpuSample, type CpuSampler, cpuSampler } from "./cpu.ts";
+export {
+  EVENT_TRUESIZE_BYTES,
+  type NetlinkConsumer,
+  type NetlinkCounters,
+  type NetlinkHost,
+  type NetlinkHostOptions,
+  type NetlinkLoss,
+  type NetlinkMemory,
+  type NetlinkOptions,
+  type NetlinkSocket,
+  type NetlinkTraits,
+  openNetlinkHost,
+  RTNLGRP_LINK,
+  RTNLGRP_NEIGH,
+} from "./netlink.ts";
 export type { Reactor, Watch } from "./reactor.ts";
 export {
   type ConnectOptions,

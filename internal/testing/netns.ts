@@ -61,6 +61,35 @@ export class NetworkNamespace implements AsyncDisposable {
     return namespace;
   }
 
+  /** The file that stands for it. */
+  get path(): string {
+    return `/run/netns/${this.name}`;
+  }
+
+  /**
+   * Makes a device that is up and has neighbours, with no address of its own: one end of a cable of which the other end
+   * is in here as well, under the name with a `p` behind it.
+   *
+   * @param device Name, at most 14 characters.
+   * @returns Its index.
+   */
+  async addDevice(device: string): Promise<number> {
+    const peer = `${device}p`;
+    await this.ip("link", "add", "name", device, "type", "veth", "peer", "name", peer);
+    for (const end of [device, peer]) {
+      // No address of its own: the neighbours that come with one would be in the way of who counts.
+      await this.ip("link", "set", end, "addrgenmode", "none");
+      await this.ip("link", "set", end, "up");
+    }
+    const [{ ifindex }] = JSON.parse(await this.ip("-json", "link", "show", "dev", device));
+    return ifindex;
+  }
+
+  /** Runs `ip` for this namespace. @returns What it printed. @throws {Error} With its complaint. */
+  ip(...words: readonly string[]): Promise<string> {
+    return run(["ip", "-n", this.name, ...words]);
+  }
+
   /** The words that run `words` inside. The process keeps its id: `ip` replaces itself. */
   wrap(words: readonly string[]): readonly string[] {
     return ["ip", "netns", "exec", this.name, ...words];
