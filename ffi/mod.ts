@@ -33,6 +33,17 @@ export {
   unmapAddress,
   writeAddress,
 } from "./address.ts";
+export {
+  type Aead,
+  AEAD_SIZES,
+  type AeadDriver,
+  type AeadMethod,
+  type AeadOptions,
+  type AeadProvider,
+  type BlockCipher,
+  openAeads,
+  TAG_BYTES,
+} from "./aead.ts";
 export { fromRuntimeError } from "./errno.ts";
 export { literalAddress, resolveHost, splitHost } from "./resolve.ts";
 export {
