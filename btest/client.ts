@@ -5,7 +5,7 @@
  */
 import { resolveHost, type StreamConnection } from "../ffi/mod.ts";
 import type { TestInterval, TestResult } from "./api_types.ts";
-import { ClientRun } from "./client_run.ts";
+import { ClientRun, USER_TIMEOUT_MS } from "./client_run.ts";
 import { type DataPlanes, openPlanes } from "./data_planes.ts";
 import { CpuLoad } from "./meter.ts";
 import { resolveClientOptions } from "./options.ts";
@@ -66,6 +66,7 @@ export async function run(target: string, options: RunOptions = {}): Promise<Tes
     const connection = await connect(planes, {
       remote,
       timeoutMs: resolved.connectTimeoutMs,
+      userTimeoutMs: USER_TIMEOUT_MS,
       sendBufferBytes: resolved.sendBufferBytes,
       receiveBufferBytes: resolved.receiveBufferBytes,
       ...(signal === undefined ? {} : { signal }),

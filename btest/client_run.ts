@@ -242,6 +242,7 @@ export class ClientRun implements Timed, ClientActions, WireReader, FlowEvents {
       const connection = await planes.host.connect({
         remote: this.#remote,
         timeoutMs: options.joinTimeoutMs,
+        userTimeoutMs: USER_TIMEOUT_MS,
         sendBufferBytes: options.sendBufferBytes,
         receiveBufferBytes: options.receiveBufferBytes,
       });
@@ -406,5 +407,7 @@ const REASONS: Partial<Record<ClientResult["outcome"], EndReason>> = {
 
 /** How long data that is on its way is waited for once a test is over, milliseconds. */
 const DRAIN_MS = 500;
+/** Unacknowledged data older than this ends a connection, milliseconds. */
+export const USER_TIMEOUT_MS = 20_000;
 /** Kernel buffers of a UDP data socket, bytes, when nothing else is asked for. */
 const UDP_BUFFER_BYTES = 33_554_432;

@@ -370,6 +370,20 @@ const SERVER: ContractCase<Floor>[] = [
     ok(end.elapsedMs >= 400, `${end.elapsedMs} ms`);
     hand.close();
   }],
+  ["gives up a client that takes nothing", async (floor) => {
+    const server = await floor.server({ idleTimeoutMs: 150 });
+    const hand = await Hand.dial(server.address.port);
+    await hand.hear(4);
+    await hand.say("01020100008000000000000000000000");
+    // It lives, and reads no further.
+    const end = await server.end();
+    equal(end.reason, "idle");
+    ok(end.elapsedMs >= 150 && end.txBytes > 0, `${end.elapsedMs} ms, ${end.txBytes} bytes`);
+    hand.close();
+    // The slowest cap there is moves a byte every eight seconds, which is no silence.
+    const slow = await floor.run(server, { remoteTxSpeedBps: 1, durationMs: 350 });
+    equal(slow.reason, "duration");
+  }],
   ["carries a hundred connections in one test", async (floor) => {
     const server = await floor.server();
     const result = await floor.run(server, {

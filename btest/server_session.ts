@@ -11,13 +11,14 @@ import type { Accounts, AccountSession } from "./accounts.ts";
 import type { EndReason, RefusalReason, ServerEvent, SessionInfo } from "./api_types.ts";
 import type { Timed } from "./clockwork.ts";
 import type { DataPlanes, UdpOpening } from "./data_planes.ts";
-import { createFlowCounts, type DataFlow, Flow, type FlowCounts, type FlowEvents } from "./flow.ts";
+import { createFlowCounts, type DataFlow, type FlowCounts, type FlowEvents } from "./flow.ts";
 import { closedEarly, type CpuLoad, Meter } from "./meter.ts";
 import {
   type AuthMethod,
   type Command,
   type Decoy,
   DEFAULT_TCP_TX_BYTES,
+  pacedWriteBytes,
   planOf,
   type ServerActions,
   ServerMachine,
@@ -30,6 +31,7 @@ import {
   udpPayloadBytes,
   writeStatus,
 } from "./protocol/mod.ts";
+import { Progress } from "./progress.ts";
 import { RunRate } from "./run_rate.ts";
 import type { Sessions, UdpPorts } from "./sessions.ts";
 import type { ResolvedServerSettings } from "./settings.ts";
@@ -80,9 +82,7 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
   #target: ServerSession | undefined;
   #stopReason: EndReason = "stopped";
   #refusal: RefusalReason | undefined;
-  #receivedBefore = 0;
-  /** When the counts are looked at for data of the client, if its silence matters. */
-  #lookAt = Infinity;
+  #progress: Progress | undefined;
   #spending: Spending | undefined;
   /** Connections that were closed since the last second. */
   #early = 0;
@@ -115,8 +115,8 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
 
   get deadline(): number {
     // Silence and bounds of accounts are looked at more often than each second.
-    const spendAt = this.#spending?.nextAt ?? Infinity;
-    return Math.min(this.#machine.deadline, this.#lookAt, spendAt);
+    const lookAt = this.#progress?.nextAt ?? Infinity;
+    return Math.min(this.#machine.deadline, lookAt, this.#spending?.nextAt ?? Infinity);
   }
 
   /** Whether data flows. */
@@ -142,12 +142,11 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
   }
 
   expire(now: number): void {
-    const received = this.#counts[Flow.rxBytes]!;
-    if (received !== this.#receivedBefore) {
-      this.#receivedBefore = received;
-      this.#machine.dataArrived(now);
+    const progress = this.#progress;
+    if (progress !== undefined) {
+      if (progress.look(now)) this.#machine.dataArrived(now);
+      if (progress.stalled(now)) return this.stop("idle");
     }
-    if (now >= this.#lookAt) this.#lookAt = now + LOOK_EVERY_MS;
     const spending = this.#spending;
     if (spending !== undefined && now >= spending.nextAt && !spending.look(now)) {
       return this.stop("quota");
@@ -210,7 +209,7 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
     }
     const now = this.#now();
     this.#meter.start(now);
-    if (plan.clientSends) this.#lookAt = now + LOOK_EVERY_MS;
+    this.#progress = new Progress(this.#counts, plan.clientSends, this.#stallMs(), now);
     if (accounts !== undefined) {
       this.#account = accounts.begin(this.#info);
       this.#spending = new Spending(this.#account, this.#counts, now);
@@ -394,6 +393,16 @@ export class ServerSession implements Timed, ServerActions, WireReader, FlowEven
     void wire.close();
   }
 
+  /** How long a client may take nothing: TCP only, because a datagram leaves whether somebody is there or not. */
+  #stallMs(): number {
+    const { protocol, txSize } = this.#machine.command!;
+    if (protocol === "udp" || !this.#plan!.serverSends) return Infinity;
+    // One write of a slow cap may take longer than the silence that is borne.
+    const bits = 8 * pacedWriteBytes(txSize || DEFAULT_TCP_TX_BYTES, this.#capBps || Infinity);
+    return Math.min(this.#ground.settings.idleTimeoutMs, STALL_MS) +
+      bits * 1000 / (this.#capBps || Infinity);
+  }
+
   #applyRate(): void {
     if (this.#plan?.serverSends === true) this.#flow?.setRate(this.#rate!.bps);
   }
@@ -467,8 +476,8 @@ const ENDS: Partial<Record<ServerResult["outcome"], EndReason>> = {
 
 /** How long data that is on its way is waited for once a test is over, milliseconds. */
 const DRAIN_MS = 100;
-/** How often the counts are looked at for a client that fell silent, milliseconds: so much later it is noticed. */
-const LOOK_EVERY_MS = 100;
+/** A client that takes nothing for so long is gone, milliseconds: what `TCP_USER_TIMEOUT` says where it can be set. */
+const STALL_MS = 20_000;
 /** Ports tried before a UDP test is refused. */
 const PORT_TRIES = 64;
 /** Kernel buffers of a UDP data socket, bytes, when nothing else is asked for. */

@@ -11,6 +11,8 @@ import { peer } from "./peers.ts";
 export interface SeenPacket {
   /** 4 or 6. */
   readonly version: number;
+  /** What it carries: 6 is TCP, 17 is UDP. Of IPv6 the first header's word. */
+  readonly protocol: number;
   /** Bytes of the IP packet, as its header says. */
   readonly length: number;
   /** It is a piece of a larger packet. */
@@ -120,11 +122,13 @@ function readCapture(bytes: Uint8Array): SeenPacket[] {
       version === 4
         ? {
           version,
+          protocol: bytes[ip + 9]!,
           length: view.getUint16(ip + 2),
           fragment: (view.getUint16(ip + 6) & 0x3fff) !== 0,
         }
         : {
           version,
+          protocol: bytes[ip + 6]!,
           length: 40 + view.getUint16(ip + 4),
           fragment: bytes[ip + 6] === FRAGMENT_HEADER,
         },
