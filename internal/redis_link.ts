@@ -7,7 +7,7 @@
 
 import type { OpenRedis, RedisWire } from "./redis.ts";
 import { notConnected, redisError, timedOut } from "./redis_errors.ts";
-import type { FastwireError } from "./errors.ts";
+import { type FastwireError, PeerError } from "./errors.ts";
 import { type Random, secureRandom } from "./random.ts";
 
 /** What a link reports. */
@@ -20,8 +20,8 @@ export type RedisLinkEvent =
 export interface RedisLinkOptions {
   /** Opens the connection for commands. */
   readonly open: OpenRedis;
-  /** Opens the one for subscriptions, made when the first pattern is followed; `open` by default. */
-  readonly openSubscriptions?: OpenRedis;
+  /** Opens the one for subscriptions, made when the first pattern is followed; `open` by default, null for none. */
+  readonly openSubscriptions?: OpenRedis | null;
   /** Milliseconds a command may take before the connection is given up; 5,000 by default. */
   readonly timeoutMs?: number;
   /** Upper bound of the first wait before connecting again, in milliseconds; 100 by default, doubling. */
@@ -81,6 +81,11 @@ export class RedisLink {
   /** Whether commands are taken by {@linkcode RedisLink.send}. */
   get connected(): boolean {
     return this.#connected;
+  }
+
+  /** Whether {@linkcode RedisLink.follow} works. */
+  get canFollow(): boolean {
+    return this.#options.openSubscriptions !== null;
   }
 
   /** Why the last connection or attempt ended; nothing before the first failure. */
@@ -193,17 +198,25 @@ export class RedisLink {
    * Follows a pattern of channels for as long as the link lives, over a second connection that is made for the first one.
    *
    * @param listener Called with the channel's name.
+   * @throws {FastwireError} When the server refuses; the pattern is not followed then.
+   * @throws {TypeError} When there is no connection for subscriptions.
    */
   async follow(pattern: string, listener: (channel: string) => void): Promise<void> {
+    if (!this.canFollow) throw new TypeError("Cannot follow a channel: expected a client for it");
     const known = this.#subscriptions.get(pattern);
-    const listeners = known ?? new Set();
-    this.#subscriptions.set(pattern, listeners);
-    listeners.add(listener);
-    if (known !== undefined || this.#wire === undefined) return;
-    await this.#await(async () => {
-      const subscriber = await this.#openSubscriber();
-      await subscriber.subscribe(pattern, (channel) => this.#heard(pattern, channel));
-    }, "follow changes");
+    if (known !== undefined) return void known.add(listener);
+    this.#subscriptions.set(pattern, new Set([listener]));
+    if (this.#wire === undefined) return;
+    try {
+      await this.#await(async () => {
+        const subscriber = await this.#openSubscriber();
+        await subscriber.subscribe(pattern, (channel) => this.#heard(pattern, channel));
+      }, "follow changes");
+    } catch (error) {
+      // Kept for the next connection, unless it is the server that does not want it.
+      if (error instanceof PeerError) this.#subscriptions.delete(pattern);
+      throw error;
+    }
   }
 
   /** Gives the connection up, for instance because the server refuses to write, and makes it again. */

@@ -38,6 +38,29 @@ export async function removeMatching(link: RedisLink, pattern: string): Promise<
   } while (cursor !== "0");
 }
 
+/**
+ * Names of keys in another database of the same server that match a pattern, in steps.
+ *
+ * @param atMost Stops once so many were found.
+ */
+export async function findKeys(
+  link: RedisLink,
+  database: number,
+  pattern: string,
+  atMost: number = Infinity,
+): Promise<string[]> {
+  const found: string[] = [];
+  let cursor = "0";
+  do {
+    const command = ["SCAN", cursor, "MATCH", pattern, "COUNT", STEP];
+    const [reply] = await link.inDatabase(database, [command], "scan keys");
+    const { next, keys } = scanned(reply);
+    found.push(...keys);
+    cursor = next;
+  } while (cursor !== "0" && found.length < atMost);
+  return found;
+}
+
 async function readFinal(link: RedisLink, prefix: string): Promise<Map<string, StoredNeighbor>> {
   const final = new Map<string, StoredNeighbor>();
   let cursor = "0";

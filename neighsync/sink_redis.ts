@@ -67,12 +67,18 @@ export function openRedisSink(options: RedisSinkOptions): RedisSink {
   }
   const database = options.database ?? target?.database ?? 0;
   let open: OpenRedis;
-  let openSubscriptions: OpenRedis | undefined;
+  let openSubscriptions: OpenRedis | null | undefined;
   if (target !== undefined) {
     open = redisOpener(isCluster ? target : { ...target, database });
   } else {
     open = handedIn(clients!.commands);
-    openSubscriptions = clients!.subscriptions && handedIn(clients!.subscriptions);
+    const { subscriptions } = clients!;
+    if (subscriptions !== undefined && subscriptions.pSubscribe === undefined) {
+      throw new TypeError(
+        "Cannot follow changes by the given client: expected a pSubscribe method",
+      );
+    }
+    openSubscriptions = subscriptions === undefined ? null : handedIn(subscriptions);
   }
   const link = new RedisLink({
     ...options.link,
