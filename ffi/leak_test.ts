@@ -11,6 +11,8 @@ const SUBJECTS: readonly (readonly [subject: string, cycles: number])[] = [
   ["worker", 8],
   ["startThread", 8],
   ["capabilities", 100],
+  // Twenty sockets a cycle.
+  ["netlink", 50],
 ];
 
 /** Why a subject cannot be cycled here; empty when it can. */

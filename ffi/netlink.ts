@@ -97,7 +97,10 @@ export interface NetlinkOptions {
   readonly extendedAck?: boolean;
   /** Do not report a full buffer as an error; the drop counter still tells. Default false. */
   readonly quietOverrun?: boolean;
-  /** Classic BPF program for {@linkcode NetlinkSocket.filter}, in force before the first group is joined. */
+  /**
+   * Classic BPF program for {@linkcode NetlinkSocket.filter}, in force before the first group is joined. Left out by a
+   * driver without the trait: a consumer has to cope with what a filter would have kept away.
+   */
   readonly kernelFilter?: Uint8Array<ArrayBuffer>;
   /** Datagrams fetched by one call. Default 64 with groups, 8 without. */
   readonly slots?: number;

@@ -39,7 +39,7 @@ import { type Answer, EVENT, MessageWriter } from "./netlink_writer_iproute.ts";
 
 /** What the contract calls a socket. */
 export class IprouteNetlinkSocket implements NetlinkSocket {
-  readonly portId: number = ports = (ports + 1) | 0x8000_0000;
+  readonly portId: number = 0x8000_0000 + ++ports;
   readonly receiveBufferBytes: number;
 
   readonly #programs: Programs;
@@ -106,7 +106,8 @@ export class IprouteNetlinkSocket implements NetlinkSocket {
         overrun: () => {
           this.#overruns++;
           // Where the kernel's count may not be read, this is all there is.
-          if (!this.#lookForDrops()) this.#report({ reason: "overrun", datagrams: 0 });
+          if (this.#monitor!.countsDrops) this.#lookForDrops();
+          else this.#report({ reason: "overrun", datagrams: 0 });
         },
         restarted: () => this.#report({ reason: "restarted", datagrams: 0 }),
       });
@@ -384,13 +385,11 @@ export class IprouteNetlinkSocket implements NetlinkSocket {
     return rows;
   }
 
-  /** @returns Whether something was lost, and reported. */
-  #lookForDrops(): boolean {
+  #lookForDrops(): void {
     const lost = this.#closed ? 0 : this.#monitor?.newDrops() ?? 0;
-    if (lost === 0) return false;
+    if (lost === 0) return;
     this.#dropped += lost;
     this.#report({ reason: "overrun", datagrams: lost });
-    return true;
   }
 
   #reportUnreadable(): void {

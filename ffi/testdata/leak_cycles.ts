@@ -2,6 +2,7 @@
 // because descriptors belong to the process. Arguments: subject; cycles.
 import { capabilities } from "../capabilities.ts";
 import { requireLibc } from "../libc_linux.ts";
+import { openNetlinkHost } from "../netlink.ts";
 import { openReactor } from "../reactor_linux.ts";
 import { ThreadLoop } from "../thread_loop_linux.ts";
 import { startThread } from "../worker.ts";
@@ -16,6 +17,7 @@ async function cycle(): Promise<void> {
     await (await startThread(url, { wait: "thread", behaviour: "echo" })).close();
     return;
   }
+  if (subject === "netlink") return await cycleNetlink();
   const reactor = subject === "thread"
     ? new ThreadLoop()
     : await openReactor(subject as "uring" | "worker");
@@ -29,6 +31,19 @@ async function cycle(): Promise<void> {
     library.close(event);
   }
   await reactor.close();
+}
+
+/** Half of the sockets are closed with answers unread, half by their host. */
+async function cycleNetlink(): Promise<void> {
+  const host = await openNetlinkHost({ driver: "fast" });
+  // RTM_GETLINK, REQUEST | DUMP.
+  const dump = Uint8Array.of(32, 0, 0, 0, 18, 0, 1, 3, ...new Array(24).fill(0));
+  for (let i = 0; i < 20; i++) {
+    const socket = await host.open({ groups: [1, 3], consumer: { datagram() {}, lost() {} } });
+    if (i % 3 === 0) socket.send(dump);
+    if (i % 2 === 0) await socket.close();
+  }
+  await host.close();
 }
 
 async function main(): Promise<void> {
