@@ -83,6 +83,48 @@ export interface ResyncResult {
   readonly disturbed: boolean;
 }
 
+/** How a view is kept. */
+export interface ResyncOptions {
+  /** Random 32-bit number for the table's hash. */
+  readonly seed: number;
+  /** `AF_INET`, `AF_INET6`, or 0 (the default) for both. */
+  readonly family?: number;
+  /** Receive buffer of the event socket as it is now, bytes. */
+  readonly receiveBufferBytes: number;
+  /** How far it may be asked to grow, bytes. Default 256 MiB. */
+  readonly maxReceiveBufferBytes?: number;
+  /** Tell events that change nothing, too. Default false. */
+  readonly repeats?: boolean;
+  /** Milliseconds without a word from the kernel after which a request is made again. Default 2,000. */
+  readonly answerTimeoutMs?: number;
+}
+
+/** Counts since the machine was made. */
+export interface ResyncCounts {
+  /** Neighbor events taken. */
+  readonly events: number;
+  /** Rows of dumps and answers taken. */
+  readonly rows: number;
+  /** Events known to be lost. */
+  readonly lostEvents: number;
+  /** Times the event socket overflowed, a row of losses without a pause counted once. */
+  readonly overflows: number;
+  /** Times the table was read. */
+  readonly resyncs: number;
+  /** Entries that reading the table has corrected. */
+  readonly repairs: number;
+  /** Messages that could not be read. */
+  readonly malformed: number;
+  /** Messages about what is not kept: bridge forwarding, the proxy table, the family that is not wanted. */
+  readonly ignored: number;
+  /** Interface indexes the kernel knew nothing about. */
+  readonly unknownIfindex: number;
+  /** Requests sent. */
+  readonly queries: number;
+  /** Refusals, but for "no such entry" and "no such device". */
+  readonly refusals: number;
+}
+
 /** The verbs of the resync machine. */
 export interface ResyncActions {
   /** Send these requests on the query socket; the bytes are valid until this call returns. */

@@ -19,7 +19,6 @@
  */
 
 import { integerIn } from "../../internal/check.ts";
-import { MAC_ABSENT } from "./address.ts";
 import {
   ENODEV,
   ENOENT,
@@ -29,29 +28,17 @@ import {
   NLMSG_ERROR,
   NLMSG_OVERRUN,
   NTF_PROXY,
-  NUD_FAILED,
   RTM_DELLINK,
   RTM_DELNEIGH,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
 } from "./constants.ts";
+import { KernelQuestions } from "./kernel_questions.ts";
+import { KernelView } from "./kernel_view.ts";
 import { decodeLink } from "./link.ts";
-import {
-  type Link,
-  LINK_ADDED,
-  LINK_IGNORED,
-  LINK_RENAMED,
-  LINK_SAME,
-  LinkCache,
-} from "./link_cache.ts";
+import type { LinkCache } from "./link_cache.ts";
 import { readNeighbor } from "./neighbor.ts";
-import {
-  ENTRY_ANNOUNCED,
-  ENTRY_BY_EVENT,
-  ENTRY_CANDIDATE,
-  ENTRY_LIVE,
-  NeighborTable,
-} from "./neighbor_table.ts";
+import { ENTRY_CANDIDATE, type NeighborTable } from "./neighbor_table.ts";
 import {
   decodeAnswer,
   type NetlinkSink,
@@ -60,150 +47,45 @@ import {
   readFlags,
   readSequence,
   REJECT_FAMILY,
-  writeLinkDump,
-  writeLinkGet,
-  writeNeighborDump,
-  writeNeighborGet,
 } from "./netlink.ts";
-import {
-  CHANGED_FLAGS,
-  CHANGED_MAC,
-  CHANGED_STATE,
-  type ChangeSource,
-  NeighborChange,
-  type ResyncActions,
-  type ResyncReason,
-} from "./resync_actions.ts";
-
-/** How a view is kept. */
-export interface ResyncOptions {
-  /** Random 32-bit number for the table's hash. */
-  readonly seed: number;
-  /** `AF_INET`, `AF_INET6`, or 0 (the default) for both. */
-  readonly family?: number;
-  /** Receive buffer of the event socket as it is now, bytes. */
-  readonly receiveBufferBytes: number;
-  /** How far it may be asked to grow, bytes. Default 256 MiB. */
-  readonly maxReceiveBufferBytes?: number;
-  /** Tell events that change nothing, too. Default false. */
-  readonly repeats?: boolean;
-  /** Milliseconds without a word from the kernel after which a request is made again. Default 2,000. */
-  readonly answerTimeoutMs?: number;
-}
-
-/** Counts since the machine was made. */
-export interface ResyncCounts {
-  /** Neighbor events taken. */
-  readonly events: number;
-  /** Rows of dumps and answers taken. */
-  readonly rows: number;
-  /** Events known to be lost. */
-  readonly lostEvents: number;
-  /** Times the event socket overflowed, a row of losses without a pause counted once. */
-  readonly overflows: number;
-  /** Times the table was read. */
-  readonly resyncs: number;
-  /** Entries that reading the table has corrected. */
-  readonly repairs: number;
-  /** Messages that could not be read. */
-  readonly malformed: number;
-  /** Messages about what is not kept: bridge forwarding, the proxy table, the family that is not wanted. */
-  readonly ignored: number;
-  /** Interface indexes the kernel knew nothing about. */
-  readonly unknownIfindex: number;
-  /** Requests sent. */
-  readonly queries: number;
-  /** Refusals, but for "no such entry" and "no such device". */
-  readonly refusals: number;
-}
+import type { ResyncActions, ResyncCounts, ResyncOptions, ResyncReason } from "./resync_actions.ts";
+import { ResyncPace } from "./resync_pace.ts";
 
 const STEADY = 0, LINKS = 1, NEIGHBORS = 2, VERIFYING = 3, SETTLING = 4, STOPPED = 5;
 
-/** Questions that may be unanswered at a time: their answers fit the smallest receive buffer. */
-const MAX_OUTSTANDING = 64;
 /** A sweep with more candidates than this, and than this part of the view, is a dump gone wrong: read once more. */
 const MANY_CANDIDATES = 1_000, MANY_CANDIDATES_PART = 0.2;
-const MIN_SPACING_MS = 100, MAX_SPACING_MS = 5_000;
-/** Without a loss for so long, the next one is answered at once again. */
-const CALM_MS = 30_000;
-/** Two overflows within this time make the buffer grow. */
-const GROW_WITHIN_MS = 10_000;
-const MAX_CONFIRM_SPACING_MS = 60_000;
+/** Pauses before something that was refused is asked again. */
+const MIN_RETRY_MS = 100, MAX_RETRY_MS = 5_000;
 /** Attempts at a dump of links that is not interrupted, and the pause after the first. */
 const MAX_LINK_DUMPS = 5, LINK_DUMP_PAUSE_MS = 10;
 const DEFAULT_ANSWER_TIMEOUT_MS = 2_000;
 const DEFAULT_MAX_BUFFER_BYTES = 256 << 20;
-/** Largest request, bytes, times the questions of one send. */
-const REQUEST_BYTES = 64 * MAX_OUTSTANDING;
 
 /** The view and all that keeps it true, as a value. Time comes in, intents go out. */
 export class ResyncMachine {
-  /** The neighbors. Read it as you like; only the machine may change it. */
-  readonly table: NeighborTable;
-  /** The links. */
-  readonly links: LinkCache = new LinkCache();
-
+  readonly #kernel: KernelView;
+  readonly #questions: KernelQuestions;
+  readonly #pace: ResyncPace;
   readonly #family: number;
-  readonly #repeats: boolean;
-  readonly #answerTimeoutMs: number;
-  readonly #maxBufferBytes: number;
-  #bufferBytes: number;
 
   #phase = STEADY;
-  /** Stamp of everything heard since the last dump of neighbors began. */
-  #generation = 1;
-  #sequence = 0;
-  /** Sequence number of the dump that is running, or 0. */
-  #dumpSequence = 0;
+  #reason: ResyncReason = "start";
   #dumps = 0;
   #linkDumps = 0;
   #interrupted = false;
-  #answerBy = Infinity;
-  /** When a dump that failed or was interrupted is asked for again. */
+  /** When a request that was refused or interrupted is made again. */
   #retryAt = Infinity;
-  #retryMs = MIN_SPACING_MS;
-
-  #reason: ResyncReason = "start";
-  /** What is to be read next, and when at the earliest. */
-  #pending: ResyncReason | undefined = undefined;
-  #pendingAt = Infinity;
-  #startedAt = -Infinity;
-  #spacingMs = MIN_SPACING_MS;
-  #confirmMs = MIN_SPACING_MS;
-  #lostAt = -Infinity;
+  #retryMs = MIN_RETRY_MS;
   /** A loss was told, and the event socket was not seen empty since: what waits there may be older than the loss. */
   #overflowing = false;
   #lostSinceEnd = 0;
-  #synced = false;
-
-  #added = 0;
-  #changed = 0;
   #removed = 0;
   #kept = 0;
-  /** An entry vanished since the running dump of neighbors began. */
-  #disturbed = false;
-
-  /** Next slot to look at for candidates. */
-  #cursor = 0;
-  #candidates = 0;
-  /** Unanswered questions about neighbors: sequence number to slot. */
-  readonly #asked = new Map<number, number>();
-  /** Unanswered questions about links, both ways. */
-  readonly #lookups = new Map<number, number>();
-  readonly #lookedUp = new Map<number, number>();
-  /** Indexes to ask about when there is room. */
-  readonly #wantedLinks = new Set<number>();
-  /** Indexes of entries that were not announced because their link is not known. */
-  readonly #nameless = new Set<number>();
-  /** Links that the running dump of links showed, or that events told of meanwhile. */
+  #synced = false;
+  /** Links that the running dump of links showed, and those events told of meanwhile. */
   readonly #seenLinks = new Set<number>();
   readonly #toldLinks = new Set<number>();
-  /** Live entries by interface index, so that a link without any is not searched for. */
-  readonly #liveByIfindex = new Map<number, number>();
-
-  readonly #change = new NeighborChange();
-  readonly #request: Uint8Array<ArrayBuffer> = new Uint8Array(REQUEST_BYTES);
-  readonly #requestView = new DataView(this.#request.buffer);
 
   #events = 0;
   #rows = 0;
@@ -214,12 +96,11 @@ export class ResyncMachine {
   #malformed = 0;
   #ignored = 0;
   #unknownIfindex = 0;
-  #queries = 0;
   #refusals = 0;
 
   // What the sinks below work on; set at the entry of every verb, so that no closure is made per datagram.
-  #view: DataView = this.#requestView;
-  #bytes: Uint8Array = this.#request;
+  #view: DataView = new DataView(new ArrayBuffer(0));
+  #bytes: Uint8Array = new Uint8Array(0);
   #now = 0;
   #actions: ResyncActions | undefined = undefined;
 
@@ -239,22 +120,34 @@ export class ResyncMachine {
    */
   constructor(options: ResyncOptions) {
     const maxBytes = options.maxReceiveBufferBytes ?? DEFAULT_MAX_BUFFER_BYTES;
-    this.#maxBufferBytes = integerIn(maxBytes, 0, 0x7fff_ffff, "largest receive buffer");
-    this.#bufferBytes = integerIn(options.receiveBufferBytes, 0, 0x7fff_ffff, "receive buffer");
+    this.#pace = new ResyncPace(
+      integerIn(options.receiveBufferBytes, 0, 0x7fff_ffff, "receive buffer"),
+      integerIn(maxBytes, 0, 0x7fff_ffff, "largest receive buffer"),
+    );
     this.#family = options.family ?? 0;
-    this.#repeats = options.repeats ?? false;
-    this.#answerTimeoutMs = options.answerTimeoutMs ?? DEFAULT_ANSWER_TIMEOUT_MS;
-    this.table = new NeighborTable(options.seed);
+    this.#kernel = new KernelView(options.seed, options.repeats ?? false);
+    const timeoutMs = options.answerTimeoutMs ?? DEFAULT_ANSWER_TIMEOUT_MS;
+    this.#questions = new KernelQuestions(this.#kernel, timeoutMs);
+  }
+
+  /** The neighbors. Read it as you like; only the machine may change it. */
+  get table(): NeighborTable {
+    return this.#kernel.table;
+  }
+
+  /** The links. Read it as you like; only the machine may change it. */
+  get links(): LinkCache {
+    return this.#kernel.links;
   }
 
   /** When {@linkcode expire} wants to be called, monotonic milliseconds; `Infinity` when nothing is pending. */
   get deadline(): number {
     if (this.#phase === STOPPED) return Infinity;
-    const mayStart = this.#phase === STEADY && !this.#overflowing;
+    const mayBegin = this.#phase === STEADY && !this.#overflowing;
     return Math.min(
-      mayStart ? this.#pendingAt : Infinity,
+      mayBegin ? this.#pace.pendingAt : Infinity,
       this.#retryAt,
-      this.#answerBy,
+      this.#questions.answerBy,
       this.links.deadline,
     );
   }
@@ -271,7 +164,8 @@ export class ResyncMachine {
 
   /** The table is being read, or will be. */
   get resyncing(): boolean {
-    return this.#phase !== STEADY && this.#phase !== STOPPED || this.#pending !== undefined;
+    if (this.#phase === STOPPED) return false;
+    return this.#phase !== STEADY || this.#pace.pending !== undefined;
   }
 
   /**
@@ -284,9 +178,7 @@ export class ResyncMachine {
 
   /** Entries that are in the kernel. */
   get liveEntries(): number {
-    let live = 0;
-    for (const count of this.#liveByIfindex.values()) live += count;
-    return live;
+    return this.#kernel.liveEntries;
   }
 
   /** The counts now. Allocates. */
@@ -301,15 +193,14 @@ export class ResyncMachine {
       malformed: this.#malformed,
       ignored: this.#ignored,
       unknownIfindex: this.#unknownIfindex,
-      queries: this.#queries,
+      queries: this.#questions.sent,
       refusals: this.#refusals,
     };
   }
 
   /** Begin. Called once, when the event socket has joined its groups: no change may fall between. */
   start(now: number, actions: ResyncActions): void {
-    if (this.#phase !== STEADY || this.#resyncs > 0) return;
-    this.#begin("start", now, actions);
+    if (this.#phase === STEADY && this.#resyncs === 0) this.#begin("start", now, actions);
   }
 
   /** Takes one datagram of the event socket. */
@@ -353,14 +244,7 @@ export class ResyncMachine {
     if (this.#overflowing) return;
     this.#overflowing = true;
     this.#overflows++;
-    if (now - this.#lostAt > CALM_MS) this.#spacingMs = MIN_SPACING_MS;
-    if (now - this.#lostAt <= GROW_WITHIN_MS && this.#bufferBytes < this.#maxBufferBytes) {
-      this.#bufferBytes = Math.min(2 * this.#bufferBytes, this.#maxBufferBytes);
-      actions.growReceiveBuffer(this.#bufferBytes);
-    }
-    this.#lostAt = now;
-    this.#schedule("overflow", Math.max(now, this.#startedAt + this.#spacingMs));
-    this.#spacingMs = Math.min(2 * this.#spacingMs, MAX_SPACING_MS);
+    this.#pace.overflowed(now, actions);
     // It will not be seen empty before the next reading begins: this one has nothing more to find out.
     if (this.#phase === SETTLING) this.#end(now, actions);
   }
@@ -377,18 +261,20 @@ export class ResyncMachine {
   /** Answers on the query socket were lost: everything that is not answered is asked again. */
   queryLost(now: number, actions: ResyncActions): void {
     if (this.#phase === STOPPED) return;
-    this.#askAgain(now, actions);
+    this.#now = now;
+    this.#askAgain(actions);
   }
 
   /** The event socket's buffer has this size now, bytes: what the kernel granted. */
   receiveBufferSet(bytes: number): void {
-    this.#bufferBytes = bytes;
+    this.#pace.bufferBytes = bytes;
   }
 
-  /** Read the table anew, soon. */
+  /** Read the table anew, as soon as what is being read has ended. */
   resync(now: number, actions: ResyncActions): void {
     if (this.#phase === STOPPED) return;
-    this.#schedule("manual", now);
+    this.#now = now;
+    this.#pace.schedule("manual", now);
     this.#beginPending(now, actions);
   }
 
@@ -397,14 +283,12 @@ export class ResyncMachine {
     if (this.#phase === STOPPED) return;
     this.#now = now;
     this.links.expire(now);
-    if (now >= this.#answerBy) this.#askAgain(now, actions);
+    if (now >= this.#questions.answerBy) this.#askAgain(actions);
     if (now >= this.#retryAt) {
       this.#retryAt = Infinity;
       // A dump that still runs is not what is to be tried again: a question is.
-      if (this.#dumpSequence === 0 && this.#phase === LINKS) this.#dumpLinks(now, actions);
-      else if (this.#dumpSequence === 0 && this.#phase === NEIGHBORS) {
-        this.#dumpNeighbors(now, actions);
-      }
+      if (!this.#questions.dumping && this.#phase === LINKS) this.#dumpLinks(actions);
+      else if (!this.#questions.dumping && this.#phase === NEIGHBORS) this.#dumpNeighbors(actions);
       this.#ask(actions);
     }
     this.#beginPending(now, actions);
@@ -421,15 +305,7 @@ export class ResyncMachine {
    * @param ifindex Only this interface's.
    */
   replay(ifindex: number | undefined, actions: ResyncActions): void {
-    const { table } = this;
-    for (let slot = 0; slot < table.end; slot++) {
-      if (!this.#isAnnounced(slot)) continue;
-      if (ifindex !== undefined && table.ifindex[slot] !== ifindex) continue;
-      const link = this.links.get(table.ifindex[slot]!);
-      if (link === undefined) continue;
-      this.#load(slot);
-      this.#tell("change", "replay", link, actions);
-    }
+    this.#kernel.replay(ifindex, actions);
   }
 
   #enter(view: DataView, now: number, actions: ResyncActions): void {
@@ -441,186 +317,32 @@ export class ResyncMachine {
     this.#actions = actions;
   }
 
-  // Events.
-
   #event(type: number, start: number, end: number, actions: ResyncActions): void {
     if (type === RTM_NEWNEIGH || type === RTM_DELNEIGH) {
-      const { neighbor } = this.#change;
       if (!this.#readNeighbor(start, end)) return;
       this.#events++;
-      if (type === RTM_NEWNEIGH) this.#put(true, actions);
-      else this.#drop(this.table.find(neighbor), actions);
+      if (type === RTM_NEWNEIGH) this.#kernel.put(true, actions);
+      else this.#kernel.drop(actions);
     } else if (type === RTM_NEWLINK || type === RTM_DELLINK) {
       this.#linkEvent(type, start, end, actions);
     } else if (type === NLMSG_OVERRUN) this.lost(0, this.#now, actions);
   }
 
+  /** Takes a neighbor in hand. @returns Whether it is one that is kept. */
   #readNeighbor(start: number, end: number): boolean {
-    const { neighbor } = this.#change;
+    const { neighbor } = this.#kernel.change;
     const reason = readNeighbor(this.#view, start, end, neighbor);
     if (reason < 0) {
       if (reason === REJECT_FAMILY) this.#ignored++;
       else this.#malformed++;
       return false;
     }
-    if (
-      (neighbor.flags & NTF_PROXY) !== 0 ||
-      (this.#family !== 0 && neighbor.family !== this.#family)
-    ) {
-      this.#ignored++;
-      return false;
-    }
-    return true;
+    const other = this.#family !== 0 && neighbor.family !== this.#family;
+    // The proxy table is another one: its entries would pass for real ones of the same address.
+    if (!other && (neighbor.flags & NTF_PROXY) === 0) return true;
+    this.#ignored++;
+    return false;
   }
-
-  /** The neighbor in hand exists: an event says so, or a row that no event contradicts. */
-  #put(byEvent: boolean, actions: ResyncActions): void {
-    const { table } = this;
-    const change = this.#change;
-    const { neighbor } = change;
-    let slot = table.find(neighbor);
-    const marks = slot < 0 ? 0 : table.marks[slot]!;
-    const live = (marks & ENTRY_LIVE) !== 0;
-    if (!byEvent && slot >= 0) {
-      const stamped = table.generation[slot] === this.#generation && (marks & ENTRY_BY_EVENT) !== 0;
-      if (stamped) return;
-    }
-    if (slot < 0) slot = table.add(neighbor);
-    let changed = 0;
-    if (live) {
-      const mac = table.mac[slot]!, state = table.state[slot]!, flags = table.flags[slot]!;
-      change.previousMac = mac;
-      change.previousState = state;
-      change.previousFlags = flags;
-      if (mac !== neighbor.mac) changed |= CHANGED_MAC;
-      if (state !== neighbor.state) changed |= CHANGED_STATE;
-      if (flags !== neighbor.flags || table.flagsExt[slot] !== neighbor.flagsExt) {
-        changed |= CHANGED_FLAGS;
-      }
-    } else this.#count(neighbor.ifindex, 1);
-    table.mac[slot] = neighbor.mac;
-    table.state[slot] = neighbor.state;
-    table.flags[slot] = neighbor.flags;
-    table.flagsExt[slot] = neighbor.flagsExt;
-    table.routeType[slot] = neighbor.routeType;
-    table.generation[slot] = this.#generation;
-    table.marks[slot] = ENTRY_LIVE | (byEvent ? ENTRY_BY_EVENT : 0) |
-      (live ? marks & ENTRY_ANNOUNCED : 0);
-    if ((marks & ENTRY_CANDIDATE) !== 0) this.#settled();
-    if (!byEvent) {
-      if (!live) this.#added++;
-      else if (changed !== 0) this.#changed++;
-    }
-    const source = byEvent ? "event" : "dump";
-    if (!live || (marks & ENTRY_ANNOUNCED) === 0) this.#announce(slot, source, actions);
-    else if (changed !== 0 || (byEvent && this.#repeats)) {
-      const link = this.links.get(neighbor.ifindex);
-      if (link === undefined) return;
-      change.changed = changed;
-      this.#tell("change", source, link, actions);
-    }
-  }
-
-  /** The neighbor in hand was deleted; `slot` is its entry, or -1. */
-  #drop(slot: number, actions: ResyncActions): void {
-    const { table } = this;
-    this.#disturbed = true;
-    if (slot >= 0 && table.isLive(slot)) {
-      if ((table.marks[slot]! & ENTRY_ANNOUNCED) !== 0) {
-        const link = this.links.recall(table.ifindex[slot]!);
-        this.#setPrevious(slot);
-        if (link !== undefined) this.#tell("delete", "event", link, actions);
-      }
-      this.#forget(slot);
-    } else if (this.#phase === NEIGHBORS) {
-      // The dump may have read it before it went.
-      const kept = slot >= 0 ? slot : table.add(this.#change.neighbor);
-      table.generation[kept] = this.#generation;
-      table.marks[kept] = ENTRY_BY_EVENT;
-    }
-  }
-
-  /** Takes a live entry out; while a dump runs, remembers that a row of it is old. */
-  #forget(slot: number): void {
-    const { table } = this;
-    this.#count(table.ifindex[slot]!, -1);
-    const candidate = (table.marks[slot]! & ENTRY_CANDIDATE) !== 0;
-    if (this.#phase === NEIGHBORS) {
-      table.generation[slot] = this.#generation;
-      table.marks[slot] = ENTRY_BY_EVENT;
-    } else table.remove(slot);
-    if (candidate) this.#settled();
-  }
-
-  #count(ifindex: number, by: 1 | -1): void {
-    const count = (this.#liveByIfindex.get(ifindex) ?? 0) + by;
-    if (count === 0) this.#liveByIfindex.delete(ifindex);
-    else this.#liveByIfindex.set(ifindex, count);
-  }
-
-  /** Tells of an entry for the first time, or as soon as its link is known. The entry is the neighbor in hand. */
-  #announce(slot: number, source: ChangeSource, actions: ResyncActions): void {
-    const ifindex = this.table.ifindex[slot]!;
-    const link = this.links.get(ifindex);
-    if (link === undefined) {
-      this.#nameless.add(ifindex);
-      this.#lookUp(ifindex);
-      return;
-    }
-    this.table.marks[slot] = this.table.marks[slot]! | ENTRY_ANNOUNCED;
-    this.#tell("add", source, link, actions);
-  }
-
-  #tell(
-    kind: NeighborChange["kind"],
-    source: ChangeSource,
-    link: Link,
-    actions: ResyncActions,
-  ): void {
-    const change = this.#change;
-    change.kind = kind;
-    change.source = source;
-    change.link = link;
-    change.masterName = this.links.masterName(link);
-    if (kind !== "change") change.changed = 0;
-    if (kind === "add") {
-      change.previousMac = MAC_ABSENT;
-      change.previousState = 0;
-      change.previousFlags = 0;
-    }
-    actions.changed(change);
-  }
-
-  #isAnnounced(slot: number): boolean {
-    const wanted = ENTRY_LIVE | ENTRY_ANNOUNCED;
-    return this.table.isLive(slot) && (this.table.marks[slot]! & wanted) === wanted;
-  }
-
-  #setPrevious(slot: number): void {
-    const { table } = this;
-    const change = this.#change;
-    change.previousMac = table.mac[slot]!;
-    change.previousState = table.state[slot]!;
-    change.previousFlags = table.flags[slot]!;
-  }
-
-  /** Takes an entry in hand. */
-  #load(slot: number): void {
-    this.table.read(slot, this.#change.neighbor);
-    this.#change.neighbor.messageType = RTM_NEWNEIGH;
-    this.#change.changed = 0;
-    this.#setPrevious(slot);
-  }
-
-  /** Tells that an entry is gone although no message said so. */
-  #tellGone(slot: number, source: ChangeSource, link: Link, actions: ResyncActions): void {
-    this.#load(slot);
-    this.#change.neighbor.messageType = RTM_DELNEIGH;
-    this.#change.neighbor.state = NUD_FAILED;
-    this.#tell("delete", source, link, actions);
-  }
-
-  // Links.
 
   #linkEvent(type: number, start: number, end: number, actions: ResyncActions): void {
     const message = decodeLink(this.#bytes, this.#view, start, end);
@@ -629,216 +351,118 @@ export class ResyncMachine {
       return;
     }
     const { ifindex, family } = message;
+    // A port that leaves its bridge is told as a DELLINK of family AF_BRIDGE; the interface is still there.
     if (family !== 0) {
       this.#ignored++;
       return;
     }
     // An answer that is on its way may be older than this.
-    this.#cancelLookup(ifindex);
+    this.#questions.cancelLink(ifindex);
     if (this.#phase === LINKS) this.#toldLinks.add(ifindex);
-    if (type === RTM_DELLINK) this.#removeLink(ifindex, actions);
-    else this.#applyLink(message, actions);
-  }
-
-  #applyLink(
-    message: Exclude<ReturnType<typeof decodeLink>, number>,
-    actions: ResyncActions,
-  ): void {
-    const { ifindex } = message;
-    const before = this.links.get(ifindex);
-    const outcome = this.links.apply(message);
-    if (outcome === LINK_SAME || outcome === LINK_IGNORED) return;
-    const link = this.links.get(ifindex)!;
-    if (outcome === LINK_RENAMED) this.#rename(before!, link, actions);
-    if (outcome === LINK_ADDED && this.#nameless.delete(ifindex)) this.#name(link, actions);
-    actions.linkChanged(link, before);
-  }
-
-  #rename(before: Link, link: Link, actions: ResyncActions): void {
-    const { table } = this;
-    if (!this.#liveByIfindex.has(link.ifindex)) return;
-    for (let slot = 0; slot < table.end; slot++) {
-      if (table.ifindex[slot] !== link.ifindex || !this.#isAnnounced(slot)) continue;
-      this.#tellGone(slot, "link", before, actions);
-      this.#load(slot);
-      this.#tell("add", "link", link, actions);
-    }
-  }
-
-  /** Announces what waited for the name of its link. */
-  #name(link: Link, actions: ResyncActions): void {
-    const { table } = this;
-    for (let slot = 0; slot < table.end; slot++) {
-      if (table.ifindex[slot] !== link.ifindex || !table.isLive(slot)) continue;
-      if (this.#isAnnounced(slot)) continue;
-      this.#load(slot);
-      this.#announce(slot, "link", actions);
-    }
-  }
-
-  #removeLink(ifindex: number, actions: ResyncActions): void {
-    const link = this.links.remove(ifindex, this.#now);
-    this.#nameless.delete(ifindex);
-    this.#removeEntriesOf(ifindex, link, actions);
-    if (link !== undefined) actions.linkChanged(undefined, link);
-  }
-
-  #removeEntriesOf(ifindex: number, link: Link | undefined, actions: ResyncActions): void {
-    const { table } = this;
-    if (!this.#liveByIfindex.has(ifindex)) return;
-    for (let slot = 0; slot < table.end; slot++) {
-      if (table.ifindex[slot] !== ifindex || !table.isLive(slot)) continue;
-      if (link !== undefined && this.#isAnnounced(slot)) {
-        this.#tellGone(slot, "link", link, actions);
-      }
-      this.#disturbed = true;
-      this.#forget(slot);
-    }
-  }
-
-  #lookUp(ifindex: number): void {
-    if (!this.#lookedUp.has(ifindex)) this.#wantedLinks.add(ifindex);
-  }
-
-  #cancelLookup(ifindex: number): void {
-    this.#wantedLinks.delete(ifindex);
-    const sequence = this.#lookedUp.get(ifindex);
-    if (sequence === undefined) return;
-    this.#lookedUp.delete(ifindex);
-    this.#lookups.delete(sequence);
-    this.#touch();
-  }
-
-  // Reading the table.
-
-  #schedule(reason: ResyncReason, at: number): void {
-    // One at a time. A confirmation waits behind everything else, since that confirms as well.
-    if (this.#pending === undefined || this.#pending === "confirm") {
-      this.#pending = reason;
-      this.#pendingAt = at;
-    } else if (reason !== "confirm") {
-      if (reason === "overflow") this.#pending = reason;
-      this.#pendingAt = Math.min(at, this.#pendingAt);
-    }
+    if (type === RTM_DELLINK) this.#kernel.removeLink(ifindex, this.#now, actions);
+    else this.#kernel.applyLink(message, actions);
   }
 
   #beginPending(now: number, actions: ResyncActions): void {
-    if (this.#phase !== STEADY || this.#overflowing || this.#pending === undefined) return;
-    if (now >= this.#pendingAt) this.#begin(this.#pending, now, actions);
+    const { pending, pendingAt } = this.#pace;
+    if (this.#phase !== STEADY || this.#overflowing || pending === undefined) return;
+    if (now >= pendingAt) this.#begin(pending, now, actions);
   }
 
   #begin(reason: ResyncReason, now: number, actions: ResyncActions): void {
-    this.#pending = undefined;
-    this.#pendingAt = Infinity;
+    this.#now = now;
+    this.#pace.begun(reason, now);
     this.#reason = reason;
-    this.#startedAt = now;
     this.#resyncs++;
-    this.#added = 0;
-    this.#changed = 0;
+    this.#kernel.added = 0;
+    this.#kernel.changed = 0;
     this.#removed = 0;
     this.#kept = 0;
     this.#dumps = 0;
     this.#linkDumps = 0;
-    this.#retryMs = MIN_SPACING_MS;
-    if (reason !== "confirm") this.#confirmMs = MIN_SPACING_MS;
+    this.#retryMs = MIN_RETRY_MS;
     this.#phase = LINKS;
     actions.resyncStarted(reason);
-    this.#dumpLinks(now, actions);
+    this.#dumpLinks(actions);
   }
 
-  #dumpLinks(now: number, actions: ResyncActions): void {
+  #dumpLinks(actions: ResyncActions): void {
     this.#linkDumps++;
     this.#interrupted = false;
     this.#seenLinks.clear();
     this.#toldLinks.clear();
-    this.#dumpSequence = this.#nextSequence();
-    const end = writeLinkDump(this.#requestView, 0, this.#dumpSequence);
-    this.#answerBy = now + this.#answerTimeoutMs;
-    this.#send(end, 1, actions);
+    this.#questions.dumpLinks(this.#now, actions);
   }
 
-  #dumpNeighbors(now: number, actions: ResyncActions): void {
-    // A dump that is begun anew leaves what the last one was to remember.
-    this.#purge();
+  #dumpNeighbors(actions: ResyncActions): void {
     this.#phase = NEIGHBORS;
-    this.#generation = (this.#generation + 1) >>> 0;
-    this.#disturbed = false;
     this.#dumps++;
-    this.#dumpSequence = this.#nextSequence();
-    const family = this.#family;
-    const end = writeNeighborDump(this.#requestView, 0, { sequence: this.#dumpSequence, family });
-    this.#answerBy = now + this.#answerTimeoutMs;
-    this.#send(end, 1, actions);
-  }
-
-  /** Removes the slots that only remembered something. */
-  #purge(): void {
-    const { table } = this;
-    for (let slot = 0; slot < table.end; slot++) {
-      if (table.isUsed(slot) && !table.isLive(slot)) table.remove(slot);
-    }
-  }
-
-  #nextSequence(): number {
-    this.#sequence = this.#sequence % 0xffff_ffff + 1;
-    return this.#sequence;
-  }
-
-  #send(end: number, requests: number, actions: ResyncActions): void {
-    this.#queries += requests;
-    actions.query(this.#request, 0, end);
+    this.#kernel.beginDump();
+    this.#questions.dumpNeighbors(this.#family, this.#now, actions);
   }
 
   #reply(type: number, start: number, end: number, actions: ResyncActions): void {
     const sequence = readSequence(this.#view, start);
-    if (sequence !== 0 && sequence === this.#dumpSequence) {
-      this.#answerBy = this.#now + this.#answerTimeoutMs;
+    if (this.#questions.isDump(sequence, this.#now)) {
       this.#dumpReply(type, start, end, actions);
-    } else if (this.#asked.has(sequence)) this.#neighborAnswer(sequence, type, start, end, actions);
-    else if (this.#lookups.has(sequence)) this.#linkAnswer(sequence, type, start, end, actions);
-    else if (type === NLMSG_OVERRUN) this.#askAgain(this.#now, actions);
+      return;
+    }
+    const slot = this.#questions.takeSlot(sequence, this.#now);
+    if (slot >= 0) {
+      this.#neighborAnswer(slot, type, start, end, actions);
+      return;
+    }
+    const ifindex = this.#questions.takeLink(sequence, this.#now);
+    if (ifindex !== 0) this.#linkAnswer(ifindex, type, start, end, actions);
+    else if (type === NLMSG_OVERRUN) this.#askAgain(actions);
     // Anything else answers a question that is no longer asked.
   }
 
   #dumpReply(type: number, start: number, end: number, actions: ResyncActions): void {
-    if (readFlags(this.#view, start) & NLM_F_DUMP_INTR && type !== NLMSG_ERROR) {
-      this.#interrupted = true;
-      this.#disturbed = true;
-    }
-    if (type === NLMSG_DONE || type === NLMSG_ERROR) {
+    if (type === NLMSG_ERROR || type === NLMSG_DONE) {
       const errorNumber = readErrorNumber(this.#view, start, end);
       if (type === NLMSG_ERROR && errorNumber === 0) return;
-      this.#dumpSequence = 0;
-      this.#answerBy = Infinity;
-      this.#touch();
-      if (errorNumber !== 0) this.#refusedDump(start, end, actions);
-      else if (this.#phase === LINKS) this.#linksDone(actions);
+      if (type === NLMSG_DONE) this.#lookForInterruption(start);
+      this.#questions.dumpEnded();
+      if (errorNumber !== 0) {
+        this.#refused(start, end, actions);
+        this.#retryLater();
+      } else if (this.#phase === LINKS) this.#linksDone(actions);
       else this.#neighborsDone(actions);
-    } else if (this.#phase === NEIGHBORS && type === RTM_NEWNEIGH) {
+      return;
+    }
+    this.#lookForInterruption(start);
+    if (this.#phase === NEIGHBORS && type === RTM_NEWNEIGH) {
       if (!this.#readNeighbor(start, end)) return;
       this.#rows++;
-      this.#put(false, actions);
+      this.#kernel.put(false, actions);
     } else if (this.#phase === LINKS && type === RTM_NEWLINK) {
       const message = decodeLink(this.#bytes, this.#view, start, end);
       if (typeof message === "number") this.#malformed++;
       else if (!this.#toldLinks.has(message.ifindex)) {
         this.#seenLinks.add(message.ifindex);
-        this.#cancelLookup(message.ifindex);
-        this.#applyLink(message, actions);
+        this.#questions.cancelLink(message.ifindex);
+        this.#kernel.applyLink(message, actions);
       }
     }
   }
 
-  #refusedDump(start: number, end: number, actions: ResyncActions): void {
-    this.#refuse(start, end, actions);
-    this.#retryAt = this.#now + this.#retryMs;
-    this.#retryMs = Math.min(2 * this.#retryMs, MAX_SPACING_MS);
+  #lookForInterruption(start: number): void {
+    if ((readFlags(this.#view, start) & NLM_F_DUMP_INTR) === 0) return;
+    this.#interrupted = true;
+    // Today's kernels never say it of neighbors; one that does is believed.
+    this.#kernel.disturbed = true;
   }
 
-  #refuse(start: number, end: number, actions: ResyncActions): void {
+  #refused(start: number, end: number, actions: ResyncActions): void {
     this.#refusals++;
     const answer = decodeAnswer(this.#bytes, this.#view, start, end);
     if (typeof answer !== "number") actions.refused(answer);
+  }
+
+  #retryLater(): void {
+    this.#retryAt = this.#now + this.#retryMs;
+    this.#retryMs = Math.min(2 * this.#retryMs, MAX_RETRY_MS);
   }
 
   #linksDone(actions: ResyncActions): void {
@@ -847,229 +471,120 @@ export class ResyncMachine {
       return;
     }
     for (const { ifindex } of this.links.links()) {
-      if (!this.#seenLinks.has(ifindex) && !this.#toldLinks.has(ifindex)) this.#lookUp(ifindex);
+      const known = this.#seenLinks.has(ifindex) || this.#toldLinks.has(ifindex);
+      if (!known) this.#kernel.wantedLinks.add(ifindex);
     }
     this.#seenLinks.clear();
     this.#toldLinks.clear();
-    this.#dumpNeighbors(this.#now, actions);
+    this.#dumpNeighbors(actions);
   }
 
   #neighborsDone(actions: ResyncActions): void {
-    const { table } = this;
+    const live = this.#kernel.endDump();
+    const { candidates } = this.#kernel;
+    const many = candidates > MANY_CANDIDATES && candidates > live * MANY_CANDIDATES_PART;
+    if (many && this.#dumps === 1) {
+      this.#dumpNeighbors(actions);
+      return;
+    }
     this.#phase = VERIFYING;
-    this.#purge();
-    let candidates = 0, live = 0;
-    for (let slot = 0; slot < table.end; slot++) {
-      if (!table.isLive(slot)) continue;
-      live++;
-      if (table.generation[slot] === this.#generation) continue;
-      table.marks[slot] = table.marks[slot]! | ENTRY_CANDIDATE;
-      candidates++;
-    }
-    if (candidates > MANY_CANDIDATES && candidates > live * MANY_CANDIDATES_PART) {
-      if (this.#dumps === 1) {
-        this.#unmark();
-        this.#dumpNeighbors(this.#now, actions);
-        return;
-      }
-    }
-    this.#candidates = candidates;
-    this.#cursor = 0;
-    this.#settleIfDone();
+    this.#questions.cancelNeighbors();
   }
 
-  #unmark(): void {
-    const { table } = this;
-    this.#asked.clear();
-    this.#candidates = 0;
-    for (let slot = 0; slot < table.end; slot++) {
-      if (table.isUsed(slot)) table.marks[slot] = table.marks[slot]! & ~ENTRY_CANDIDATE;
-    }
-  }
-
-  /** One candidate less. */
-  #settled(): void {
-    this.#candidates--;
-    this.#settleIfDone();
-  }
-
-  #settleIfDone(): void {
-    if (this.#phase === VERIFYING && this.#candidates === 0 && this.#lookups.size === 0) {
-      if (this.#wantedLinks.size === 0) {
-        this.#phase = SETTLING;
-        this.#asked.clear();
-        this.#touch();
-      }
-    }
-  }
-
-  /** Asks about candidates and links as long as answers are few enough. */
+  /** Asks about candidates and links as long as answers are few enough; goes on when there is nothing left to ask. */
   #ask(actions: ResyncActions): void {
-    this.#settleIfDone();
+    if (this.#phase === VERIFYING && this.#kernel.candidates === 0 && this.#questions.linksKnown) {
+      this.#phase = SETTLING;
+      this.#questions.cancelNeighbors();
+    }
     if (this.#retryAt !== Infinity) return;
-    const { table } = this;
-    const view = this.#requestView;
-    let end = 0, requests = 0;
-    for (const ifindex of this.#wantedLinks) {
-      if (this.#outstanding >= MAX_OUTSTANDING) break;
-      const sequence = this.#nextSequence();
-      end = writeLinkGet(view, end, sequence, ifindex);
-      this.#wantedLinks.delete(ifindex);
-      this.#lookups.set(sequence, ifindex);
-      this.#lookedUp.set(ifindex, sequence);
-      requests++;
-    }
-    if (this.#phase === VERIFYING) {
-      while (this.#cursor < table.end && this.#outstanding < MAX_OUTSTANDING) {
-        const slot = this.#cursor++;
-        if (!table.isLive(slot) || (table.marks[slot]! & ENTRY_CANDIDATE) === 0) continue;
-        const sequence = this.#nextSequence();
-        const base = slot << 2;
-        end = writeNeighborGet(
-          view,
-          end,
-          sequence,
-          table.ifindex[slot]!,
-          table.family[slot]!,
-          table.words[base]!,
-          table.words[base + 1]!,
-          table.words[base + 2]!,
-          table.words[base + 3]!,
-        );
-        this.#asked.set(sequence, slot);
-        requests++;
-      }
-    }
-    if (requests === 0) return;
-    this.#answerBy = this.#now + this.#answerTimeoutMs;
-    this.#send(end, requests, actions);
-  }
-
-  get #outstanding(): number {
-    return this.#asked.size + this.#lookups.size;
-  }
-
-  /** Nobody waits for an answer any more, or somebody does. */
-  #touch(): void {
-    if (this.#outstanding === 0 && this.#dumpSequence === 0) this.#answerBy = Infinity;
+    this.#questions.ask(this.#phase === VERIFYING, this.#now, actions);
   }
 
   #neighborAnswer(
-    sequence: number,
+    slot: number,
     type: number,
     start: number,
     end: number,
     actions: ResyncActions,
   ): void {
-    const slot = this.#asked.get(sequence)!;
-    this.#answerBy = this.#now + this.#answerTimeoutMs;
-    this.#asked.delete(sequence);
-    this.#touch();
-    const { table } = this;
-    // An event has settled it meanwhile, and is not older than the answer in any way that lasts.
+    const { table, change } = this.#kernel;
+    // An event has settled it meanwhile; whatever the answer is older than is still to come as an event.
     if (!table.isLive(slot) || (table.marks[slot]! & ENTRY_CANDIDATE) === 0) return;
     if (type === RTM_NEWNEIGH) {
-      if (this.#readNeighbor(start, end)) {
+      if (this.#readNeighbor(start, end) && table.find(change.neighbor) === slot) {
         this.#rows++;
-        // The kernel of a filter that was ignored may answer for another key.
-        if (table.find(this.#change.neighbor) === slot) {
-          this.#kept++;
-          this.#put(false, actions);
-          return;
-        }
+        this.#kept++;
+        this.#kernel.put(false, actions);
+        return;
       }
-      this.#unsettled(slot);
-      return;
-    }
-    const errorNumber = readErrorNumber(this.#view, start, end);
-    if (errorNumber === ENOENT || errorNumber === ENODEV || errorNumber === ENXIO) {
-      const link = this.links.recall(table.ifindex[slot]!);
-      if (link !== undefined && this.#isAnnounced(slot)) {
-        this.#tellGone(slot, "dump", link, actions);
+    } else {
+      const errorNumber = readErrorNumber(this.#view, start, end);
+      if (isMissing(errorNumber)) {
+        this.#removed++;
+        this.#kernel.removeMissing(slot, actions);
+        return;
       }
-      this.#removed++;
-      this.#forget(slot);
-    } else if (type === NLMSG_ERROR && errorNumber > 0) {
-      this.#refuse(start, end, actions);
-      this.#unsettled(slot);
+      this.#refused(start, end, actions);
     }
-  }
-
-  /** A question was not answered usefully: it is asked again, after a while. */
-  #unsettled(slot: number): void {
-    if (slot < this.#cursor) this.#cursor = slot;
-    this.#retryAt = this.#now + this.#retryMs;
-    this.#retryMs = Math.min(2 * this.#retryMs, MAX_SPACING_MS);
+    // Not a useful answer: asked again, after a while.
+    this.#questions.rewind(slot);
+    this.#retryLater();
   }
 
   #linkAnswer(
-    sequence: number,
+    ifindex: number,
     type: number,
     start: number,
     end: number,
     actions: ResyncActions,
   ): void {
-    const ifindex = this.#lookups.get(sequence)!;
-    this.#answerBy = this.#now + this.#answerTimeoutMs;
-    this.#cancelLookup(ifindex);
     if (type === RTM_NEWLINK) {
       const message = decodeLink(this.#bytes, this.#view, start, end);
       if (typeof message === "number") this.#malformed++;
-      else if (message.ifindex === ifindex) this.#applyLink(message, actions);
+      else this.#kernel.applyLink(message, actions);
       return;
     }
     const errorNumber = readErrorNumber(this.#view, start, end);
-    if (errorNumber === ENODEV || errorNumber === ENOENT || errorNumber === ENXIO) {
-      if (this.links.get(ifindex) === undefined) {
-        this.#unknownIfindex++;
-        this.#nameless.delete(ifindex);
-        this.#removeEntriesOf(ifindex, undefined, actions);
-      } else this.#removeLink(ifindex, actions);
+    if (isMissing(errorNumber)) {
+      if (this.links.get(ifindex) === undefined) this.#unknownIfindex++;
+      this.#kernel.removeLink(ifindex, this.#now, actions);
     } else if (errorNumber > 0) {
-      this.#refuse(start, end, actions);
-      this.#wantedLinks.add(ifindex);
-      this.#retryAt = this.#now + this.#retryMs;
-      this.#retryMs = Math.min(2 * this.#retryMs, MAX_SPACING_MS);
+      this.#refused(start, end, actions);
+      this.#kernel.wantedLinks.add(ifindex);
+      this.#retryLater();
     }
   }
 
   /** Everything that is not answered is asked again, under new numbers. */
-  #askAgain(now: number, actions: ResyncActions): void {
-    this.#now = now;
-    this.#answerBy = Infinity;
-    for (const ifindex of this.#lookups.values()) this.#wantedLinks.add(ifindex);
-    this.#lookups.clear();
-    this.#lookedUp.clear();
-    this.#asked.clear();
-    this.#cursor = 0;
-    if (this.#dumpSequence !== 0) {
-      // The old dump may still run: the kernel refuses a second one until the first is read to its end.
-      this.#dumpSequence = 0;
-      this.#retryAt = now + this.#retryMs;
-      this.#retryMs = Math.min(2 * this.#retryMs, MAX_SPACING_MS);
-    } else this.#ask(actions);
+  #askAgain(actions: ResyncActions): void {
+    // A dump of ours may still run: the kernel refuses another one until the first is read to its end.
+    if (this.#questions.restart()) this.#retryLater();
+    else this.#ask(actions);
   }
 
   #end(now: number, actions: ResyncActions): void {
+    const { added, changed, disturbed } = this.#kernel;
     this.#phase = STEADY;
     this.#synced = true;
-    this.#repairs += this.#added + this.#changed + this.#removed;
-    const disturbed = this.#disturbed;
-    const result = {
+    this.#repairs += added + changed + this.#removed;
+    this.#pace.ended(disturbed, now);
+    const lost = this.#lostSinceEnd;
+    this.#lostSinceEnd = 0;
+    actions.resyncEnded({
       reason: this.#reason,
-      added: this.#added,
-      changed: this.#changed,
+      added,
+      changed,
       removed: this.#removed,
-      lost: this.#lostSinceEnd,
+      lost,
       kept: this.#kept,
       dumps: this.#dumps,
       disturbed,
-    };
-    this.#lostSinceEnd = 0;
-    if (disturbed) {
-      this.#schedule("confirm", now + this.#confirmMs);
-      this.#confirmMs = Math.min(2 * this.#confirmMs, MAX_CONFIRM_SPACING_MS);
-    } else this.#confirmMs = MIN_SPACING_MS;
-    actions.resyncEnded(result);
+    });
   }
+}
+
+/** The kernel knows neither the entry nor, perhaps, its link. */
+function isMissing(errorNumber: number): boolean {
+  return errorNumber === ENOENT || errorNumber === ENODEV || errorNumber === ENXIO;
 }
