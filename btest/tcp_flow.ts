@@ -100,7 +100,7 @@ export class TcpFlow implements DataFlow, Timed {
       if (bytes !== undefined && bytes.length > 0) this.#look(lane, bytes, bytes.length, now);
       lane.connection.watch(
         () => this.#receive(lane),
-        plan.sends || lane.index === 0 ? () => this.#writable(lane, true) : undefined,
+        plan.sends || lane.index === 0 ? () => this.#writable(lane) : undefined,
       );
     }
     if (plan.sends) {
@@ -159,7 +159,7 @@ export class TcpFlow implements DataFlow, Timed {
     }
     if (!this.#plan.sends) return;
     if (!this.#paced) {
-      for (const lane of this.#lanes) this.#writable(lane, false);
+      for (const lane of this.#lanes) this.#writable(lane, now);
       return;
     }
     const due = this.#pacer.take(now, MOST_UNITS) * this.#unit;
@@ -193,8 +193,8 @@ export class TcpFlow implements DataFlow, Timed {
     }
   }
 
-  /** There may be room on a lane. */
-  #writable(lane: Lane, inside: boolean): void {
+  /** There may be room on a lane. @param now Outside the connection's own callback. */
+  #writable(lane: Lane, now?: number): void {
     if (lane.over || this.#stopped !== undefined) return;
     if (!this.#plan.sends || this.#paced) {
       this.#sendStatus(lane);
@@ -208,8 +208,8 @@ export class TcpFlow implements DataFlow, Timed {
       budget -= sent;
     }
     // Other connections have their turn.
-    if (inside) lane.connection.again();
-    else this.#schedule(this.#ground.clockwork.now());
+    if (now === undefined) lane.connection.again();
+    else this.#schedule(now);
   }
 
   /** @returns What {@linkcode StreamConnection.sendConstantNow} answered. */

@@ -17,7 +17,7 @@
  */
 
 import { bytesOf } from "../../internal/check.ts";
-import { bytesToNumberBE } from "@noble/curves/utils.js";
+import { bytesToHex, bytesToNumberBE } from "@noble/curves/utils.js";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import {
@@ -28,6 +28,7 @@ import {
   isInSubgroup,
   liftBytes,
   multiplyBase,
+  multiplyTwo,
   type Point,
   POINT_BYTES,
   toScalar,
@@ -307,10 +308,9 @@ export class EcSrp5Server {
   #check(proof: Uint8Array): boolean {
     const ownX = this.#message.subarray(1, 1 + POINT_BYTES);
     const j = sha256(joinBytes(this.#peerX, ownX));
-    // s_b·(W_a + j·gamma) as one pass over two scalars: a third cheaper than two multiplications. Not in constant
-    // time, but s_b is used for this one product and never again.
+    // s_b·(W_a + j·gamma) in one pass over two scalars: s_b is used for this one product and never again.
     const second = this.#secret * bytesToNumberBE(j) % GROUP_ORDER;
-    const product = this.#peer!.mulAddUnsafe(this.#secret, this.#gamma!, second);
+    const product = multiplyTwo(this.#peer!, this.#secret, this.#gamma!, second);
     // Infinity: the client chose W_a = −j·gamma, which takes the password's verifier and a broken hash.
     if (product.is0()) return false;
     const z = encodePoint(product).subarray(0, POINT_BYTES);
@@ -340,9 +340,28 @@ function missing(
   return bytes[start] === length ? { kind: "need", bytes: 1 + length } : undefined;
 }
 
+/**
+ * SHA-256 of `user:password` in 64 hexadecimal digits, as older tools keep it: for importing their users, and for nothing
+ * else. Whoever has it can log in.
+ *
+ * @example
+ * ```ts
+ * import { hashPassword } from "@fastwire/net/btest/protocol";
+ * import { equal } from "node:assert/strict";
+ *
+ * equal(hashPassword("admin", "secret").length, 64);
+ * ```
+ */
+export function hashPassword(user: string, password: string): string {
+  return bytesToHex(innerHash(user, password));
+}
+
+function innerHash(user: string, password: string): Uint8Array {
+  return sha256(textEncoder.encode(`${user}:${password}`));
+}
+
 function passwordScalar(user: string, password: string, salt: Uint8Array): bigint {
-  const inner = sha256(textEncoder.encode(`${user}:${password}`));
-  return toScalar(sha256(joinBytes(salt, inner)));
+  return toScalar(sha256(joinBytes(salt, innerHash(user, password))));
 }
 
 function secretScalar(secret: Uint8Array): bigint {

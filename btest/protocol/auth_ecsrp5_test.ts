@@ -1,5 +1,7 @@
 import { deepEqual, equal, notDeepEqual, ok, throws } from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { bytesToHex } from "@noble/curves/utils.js";
+import { sha256 } from "@noble/hashes/sha2.js";
 import fc from "fast-check";
 import { type Random, seededRandom } from "../../internal/random.ts";
 import { bytesOfHex } from "../../internal/testing/vectors.ts";
@@ -10,9 +12,21 @@ import {
   Decoy,
   EcSrp5Client,
   EcSrp5Server,
+  hashPassword,
   type Verifier,
 } from "./auth_ecsrp5.ts";
-import { curveBuilds } from "./curve.ts";
+import {
+  addInSubgroup,
+  curveBuilds,
+  curveWork,
+  encodePoint,
+  GROUP_ORDER,
+  hashToPoint,
+  liftBytes,
+  multiplyBase,
+  toScalar,
+} from "./curve.ts";
+import { joinBytes } from "./octets.ts";
 
 const decoy = new Decoy(new Uint8Array(32).fill(3));
 
@@ -109,6 +123,38 @@ Deno.test("EcSrp5Client and EcSrp5Server write every vector byte for byte", () =
   }
 });
 
+Deno.test("every number between the messages of a vector is the one that is written there", () => {
+  let checked = 0;
+  for (const vector of vectors.cases) {
+    const { user, password, salt, clientSecret, messages } = vector;
+    const [one, two, three, four] = messages.map((hex) => bytesOfHex(hex)) as Uint8Array[];
+    const is = (name: "i" | "j" | "scalar" | "z", value: string) => {
+      if (vector[name] === undefined) return;
+      checked++;
+      equal(value, vector[name], `${vector.name}: ${name}`);
+    };
+    const inner = hashPassword(user, password);
+    if (vector.inner !== undefined) equal(inner, vector.inner, vector.name);
+    const i = sha256(joinBytes(bytesOfHex(salt), bytesOfHex(inner)));
+    is("i", bytesToHex(i));
+    const ownX = one!.subarray(one!.length - 33, one!.length - 1);
+    const j = sha256(joinBytes(ownX, two!.subarray(1, 33)));
+    is("j", bytesToHex(j));
+    const scalar = (toScalar(i) * toScalar(j) + toScalar(bytesOfHex(clientSecret))) % GROUP_ORDER;
+    is("scalar", scalar.toString(16).padStart(64, "0"));
+    const gamma = encodePoint(multiplyBase(toScalar(i)));
+    if (vector.gamma !== undefined) equal(bytesToHex(gamma), vector.gamma, vector.name);
+    const peer = liftBytes(two!.subarray(1, 33), two![33]!)!;
+    const sum = addInSubgroup(peer, hashToPoint(gamma.subarray(0, 32), 1))!;
+    const z = encodePoint(sum.multiply(scalar)).subarray(0, 32);
+    is("z", bytesToHex(z));
+    const proof = sha256(joinBytes(j, z));
+    equal(bytesToHex(proof), bytesToHex(three!.subarray(1)), vector.name);
+    equal(bytesToHex(sha256(joinBytes(j, proof, z))), bytesToHex(four!.subarray(1)), vector.name);
+  }
+  equal(checked, 6);
+});
+
 function secrets(random: Random): readonly [Uint8Array, Uint8Array] {
   return [random.bytes(32), random.bytes(32)];
 }
@@ -180,6 +226,92 @@ Deno.test("a wrong user and a wrong password are answered with the same bytes at
   });
   deepEqual(shapes[0], shapes[1]);
   deepEqual(shapes[0], [[50], 49, "failed"]);
+});
+
+/** What a server works for one login with a wrong password. */
+function work(user: string, verifier: Verifier | undefined, [a, b]: ReturnType<typeof secrets>) {
+  const server = new Side(new EcSrp5Server(b, decoy), () => verifier);
+  const client = new Side(new EcSrp5Client(user, "wrong", a));
+  const opening = client.take(new Uint8Array(0));
+  const steps: { products: number; roots: number }[] = [];
+  const counted = (bytes: Uint8Array): Uint8Array<ArrayBuffer> => {
+    const before = curveWork();
+    const answer = server.take(bytes);
+    const after = curveWork();
+    steps.push({
+      products: after.products - before.products,
+      roots: after.roots - before.roots,
+    });
+    return answer;
+  };
+  const proof = client.take(counted(opening));
+  counted(proof);
+  equal(server.outcome, "failed");
+  return steps;
+}
+
+Deno.test("a server works as much for a user that does not exist as for a wrong password", () => {
+  const seed = 52_002;
+  const random = seededRandom(seed);
+  const rounds = { known: new Map<number, number>(), unknown: new Map<number, number>() };
+  let first: readonly number[] | undefined;
+  for (let i = 0; i < 60; i++) {
+    const user = `user ${i}`;
+    for (const kind of ["known", "unknown"] as const) {
+      const verifier = kind === "known"
+        ? createVerifier(user, "password", random.bytes(16))
+        : undefined;
+      const drawn = secrets(random);
+      const steps = work(user, verifier, drawn);
+      const shape = [steps[0]!.products, steps[1]!.products, steps[1]!.roots];
+      deepEqual(shape, first ??= shape, `seed ${seed}, ${user}, ${kind}`);
+      // How often a point is hashed differs from one user to the next, known or not, and never for one user.
+      const again = work(user, verifier, drawn);
+      equal(again[0]!.roots, steps[0]!.roots);
+      const count = rounds[kind];
+      count.set(steps[0]!.roots, (count.get(steps[0]!.roots) ?? 0) + 1);
+    }
+  }
+  for (const count of [rounds.known, rounds.unknown]) {
+    ok(count.size >= 3, `seed ${seed}: ${JSON.stringify([...count])}`);
+  }
+  const mean = (count: Map<number, number>): number =>
+    [...count].reduce((sum, [roots, times]) => sum + roots * times, 0) / 60;
+  const difference = Math.abs(mean(rounds.known) - mean(rounds.unknown));
+  ok(difference < 1, `seed ${seed}: ${difference} roots`);
+});
+
+Deno.test({
+  name: "a server takes as long for a user that does not exist as for a wrong password",
+  // A machine with other things to do would decide it.
+  ignore: Deno.env.get("FASTWIRE_LONG") !== "1",
+  fn: () => {
+    const random = seededRandom(52_003);
+    const times = { known: [] as number[], unknown: [] as number[] };
+    for (let i = 0; i < 400; i++) {
+      for (const kind of ["known", "unknown"] as const) {
+        const user = `user ${i % 100}`;
+        const verifier = createVerifier(user, "password", random.bytes(16));
+        const startedAt = performance.now();
+        work(user, kind === "known" ? verifier : undefined, secrets(random));
+        times[kind].push(performance.now() - startedAt);
+      }
+    }
+    const middle = (all: number[]): number => all.sort((a, b) => a - b)[all.length >> 1]!;
+    const ratio = middle(times.known) / middle(times.unknown);
+    ok(ratio > 0.9 && ratio < 1.1, `${ratio}`);
+  },
+});
+
+Deno.test("PRD-003: hashPassword() writes the digits that a plain conversion writes", () => {
+  const seed = 52_004;
+  const random = seededRandom(seed);
+  for (let i = 0; i < 10_000; i++) {
+    const user = String(random.u32());
+    const password = String.fromCodePoint(32 + random.u32() % 0x3000);
+    const plain = createHash("sha256").update(`${user}:${password}`).digest("hex");
+    equal(hashPassword(user, password), plain, `seed ${seed}, ${i}`);
+  }
 });
 
 Deno.test("an unknown user sees the same salt at every login and another one than its neighbor", () => {
@@ -341,7 +473,7 @@ Deno.test("both machines survive 150 mutated handshakes", () => {
   ok(outcomes.size >= 8, [...outcomes.keys()].join("; "));
 });
 
-Deno.test("PRD-001: the curve is built once, and not before it is used", async () => {
+Deno.test("PRD-001: the curve is built once for a hundred logins of both roles, and not before them", async () => {
   // A process of its own, because this one has used it.
   const script = `
     import { createVerifier, Decoy, EcSrp5Client, EcSrp5Server } from "${new URL(
@@ -351,11 +483,19 @@ Deno.test("PRD-001: the curve is built once, and not before it is used", async (
     import { curveBuilds } from "${new URL("./curve.ts", import.meta.url)}";
     const before = curveBuilds();
     const decoy = new Decoy(new Uint8Array(32));
+    const verifier = createVerifier("user", "password", new Uint8Array(16));
+    const write = (side, bytes) => {
+      const step = side.step(bytes, 0, bytes.length);
+      return step.kind === "write" ? step.bytes : step;
+    };
     for (let i = 1; i <= 100; i++) {
-      const secret = new Uint8Array(32).fill(i);
-      new EcSrp5Client("user", "password", secret);
-      new EcSrp5Server(secret, decoy);
-      if (i < 3) createVerifier("user", "password", new Uint8Array(16));
+      const client = new EcSrp5Client("user", "password", new Uint8Array(32).fill(i));
+      const server = new EcSrp5Server(new Uint8Array(32).fill(255 - i), decoy);
+      write(server, write(client, new Uint8Array(0)));
+      server.verify(verifier);
+      const proof = write(client, write(server, new Uint8Array(0)));
+      const end = write(client, write(server, proof));
+      if (end.outcome !== "proved") throw new Error("login " + i);
     }
     console.log(before, curveBuilds());
   `;

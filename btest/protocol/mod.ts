@@ -52,6 +52,7 @@ export {
   Decoy,
   EcSrp5Client,
   EcSrp5Server,
+  hashPassword,
   MAX_USER_BYTES,
   SALT_BYTES,
   SECRET_BYTES,
