@@ -89,6 +89,11 @@ export class Monitor {
     this.#child?.stdout?.resume();
   }
 
+  /** Ends the program, to be started afresh. */
+  restart(): void {
+    this.#child?.kill("SIGKILL");
+  }
+
   /** The program itself is ended by who owns the programs. */
   close(): void {
     this.#closed = true;

@@ -50,8 +50,11 @@ export class IprouteNetlinkSocket implements NetlinkSocket {
   readonly #gone: (socket: IprouteNetlinkSocket) => void;
   readonly #events: MessageWriter;
   readonly #answers: MessageWriter;
-  /** Name of an interface → its index. A name stays known when the interface has gone: what it leaves behind comes later. */
+  // Name of an interface → its index, and back. A name stays known when the interface is gone or has another one: `ip
+  // monitor` (iproute2 6.1) goes on using the name under which it met an interface first.
   readonly #names = new Map<string, number>();
+  readonly #namesOf = new Map<number, string>();
+  readonly #renamed = new Set<number>();
   #traits: NetlinkTraits | undefined;
   #asked: Promise<void> = Promise.resolve();
   #lines: string[] = [];
@@ -109,7 +112,13 @@ export class IprouteNetlinkSocket implements NetlinkSocket {
           if (this.#monitor!.countsDrops) this.#lookForDrops();
           else this.#report({ reason: "overrun", datagrams: 0 });
         },
-        restarted: () => this.#report({ reason: "restarted", datagrams: 0 }),
+        restarted: () => {
+          // It knows the names of today again.
+          this.#names.clear();
+          this.#namesOf.clear();
+          this.#renamed.clear();
+          this.#report({ reason: "restarted", datagrams: 0 });
+        },
       });
     }
   }
@@ -360,10 +369,17 @@ export class IprouteNetlinkSocket implements NetlinkSocket {
   }
 
   #learn({ name, index, deleted }: LinkRow): void {
-    if (deleted) return;
-    if (this.#names.get(name) === index) return;
-    for (const [other, its] of this.#names) if (its === index) this.#names.delete(other);
+    if (deleted) {
+      this.#renamed.delete(index);
+      return;
+    }
+    const holder = this.#names.get(name);
+    if (holder === index) return;
+    // Two that live share a name now in the eyes of the watched program, and what it says about one could be the other's.
+    if (holder !== undefined && this.#renamed.has(holder)) this.#monitor?.restart();
+    if (this.#namesOf.has(index)) this.#renamed.add(index);
     this.#names.set(name, index);
+    this.#namesOf.set(index, name);
   }
 
   /** @returns What the program complained about; empty when it did not. */
