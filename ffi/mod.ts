@@ -93,6 +93,7 @@ export {
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
 } from "./netlink.ts";
+export { type NotifierOptions, openServiceNotifier, type ServiceNotifier } from "./notify.ts";
 export type { Reactor, Watch } from "./reactor.ts";
 export {
   type ConnectOptions,
