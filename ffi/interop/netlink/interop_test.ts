@@ -16,11 +16,13 @@ import {
 import {
   attribute,
   DUMP,
+  ifinfomsg,
   listen,
   type Listener,
   ndmsg,
   request,
   RTM_DELNEIGH,
+  RTM_GETLINK,
   RTM_GETNEIGH,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
@@ -280,8 +282,26 @@ peerTest("a name that is used again is not taken for its first owner", ["namespa
   await until(() => listener.losses.length > 0, "the report");
   deepEqual(listener.losses, [{ reason: "restarted", datagrams: 0 }]);
   place.generator.put(1, 1);
-  await until(() => listener.count(RTM_NEWNEIGH) > 0, "the neighbour");
-  equal(listener.messages.at(-1)!.body.getInt32(4, true), place.index);
+  // The bridge has a neighbour of its own kind.
+  const found = () =>
+    listener.messages.filter(({ type, body }) => type === RTM_NEWNEIGH && body.getUint8(0) === 2);
+  await until(() => found().length > 0, "the neighbour");
+  equal(found()[0]!.body.getInt32(4, true), place.index);
+});
+
+peerTest("looking into another network leaves this one in force", ["namespaces"], async () => {
+  const own = (): string => Deno.readLinkSync("/proc/thread-self/ns/net");
+  const before = own();
+  await using place = await Place.create({ driver: "fast" });
+  await place.watch();
+  equal(own(), before);
+  const here = await listen(place);
+  const there = await place.ask();
+  const names = async (listener: Listener): Promise<string[]> =>
+    (await listener.ask(request(RTM_GETLINK, DUMP, 6, ifinfomsg())))
+      .map((row) => text(attribute(row, 16, 3)));
+  ok((await names(there)).includes("d0p"));
+  ok(!(await names(here)).includes("d0p"));
 });
 
 peerTest("a watched program that dies is started again and reported", ["namespaces"], async () => {
