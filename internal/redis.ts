@@ -111,12 +111,10 @@ export function redisOpener(target: RedisTarget): OpenRedis {
  * @param client Connected, and on the database of the table.
  */
 export function handedIn(client: RedisClient): OpenRedis {
-  return async (onLost) => {
-    try {
-      await client.sendCommand(["PING"]);
-    } catch (error) {
+  return async (onLost, signal) => {
+    await pinged(client, signal).catch((error) => {
       throw redisError(error, "use the given client", "connect");
-    }
+    });
     let closed = false;
     const subscriptions: (() => void)[] = [];
     const lost = (error?: unknown): void => {
@@ -144,6 +142,23 @@ export function handedIn(client: RedisClient): OpenRedis {
     client.on?.("end", lost);
     return wire;
   };
+}
+
+/** Waits for an answer, at most 5 s: a client with a queue of its own may keep the command until it is connected again. */
+function pinged(client: RedisClient, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const what = "use the given client";
+    const aborted = (): void => done(notConnected(what, "redis.closed"));
+    const timer = setTimeout(() => done(timedOut(what, 5000)), 5000);
+    const done = (error?: unknown): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", aborted);
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    signal.addEventListener("abort", aborted);
+    client.sendCommand(["PING"]).then(() => done(), done);
+  });
 }
 
 function nameOf(address: RedisAddress): string {

@@ -8,6 +8,7 @@
 import type { OpenRedis, RedisWire } from "./redis.ts";
 import { notConnected, redisError, timedOut } from "./redis_errors.ts";
 import { type FastwireError, PeerError } from "./errors.ts";
+import { type Clock, systemClock } from "./time/clock.ts";
 import { type Random, secureRandom } from "./random.ts";
 
 /** What a link reports. */
@@ -28,6 +29,8 @@ export interface RedisLinkOptions {
   readonly backoffMs?: number;
   /** Upper bound of every wait, in milliseconds; 2,000 by default. */
   readonly maxBackoffMs?: number;
+  /** Whose time decides whether a connection has held and a reply is late. */
+  readonly clock?: Clock;
   /** Source of the jitter. */
   readonly random?: Random;
   /** Waits, or less when the signal aborts; the host's timer by default. */
@@ -56,6 +59,7 @@ return replies`;
 export class RedisLink {
   readonly #options: RedisLinkOptions;
   readonly #timeoutMs: number;
+  readonly #clock: Clock;
   readonly #closing = new AbortController();
   readonly #observers = new Set<(event: RedisLinkEvent) => void>();
   readonly #prepares: ((link: RedisLink) => Promise<void>)[] = [];
@@ -76,6 +80,7 @@ export class RedisLink {
   constructor(options: RedisLinkOptions) {
     this.#options = options;
     this.#timeoutMs = options.timeoutMs ?? 5000;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** Whether commands are taken by {@linkcode RedisLink.send}. */
@@ -257,7 +262,7 @@ export class RedisLink {
   async #connectOnce(): Promise<{ readonly error: FastwireError; readonly heldMs: number }> {
     let end: (error: FastwireError) => void = () => {};
     const ended = new Promise<FastwireError>((resolve) => end = resolve);
-    let connectedAt = 0;
+    let connectedAt = -1;
     const giveUp = new AbortController();
     const attempt = (error: FastwireError): void => {
       if (this.#lost !== attempt) return;
@@ -288,14 +293,14 @@ export class RedisLink {
       }
       for (const step of this.#prepares) await step(this);
       if (this.#lost !== attempt || this.#wire !== wire) return;
-      connectedAt = performance.now();
+      connectedAt = this.#clock.now();
       this.#failures = 0;
       this.#connected = true;
       this.#tell({ state: "connected" });
     };
     const working = work().catch((error) => attempt(redisError(error, "connect", "connect")));
     const error = await ended;
-    const heldMs = connectedAt === 0 ? -1 : performance.now() - connectedAt;
+    const heldMs = connectedAt < 0 ? -1 : this.#clock.now() - connectedAt;
     // Nothing of this attempt outlives it: what it was opening is closed before the next begins.
     await working;
     this.#failures++;
@@ -336,9 +341,9 @@ export class RedisLink {
   #await<T>(send: () => Promise<T>, what: string): Promise<T> {
     const attempt = this.#lost;
     return new Promise<T>((resolve, reject) => {
-      const startedAt = performance.now();
+      const startedAt = this.#clock.now();
       const settle = (): void => {
-        this.#repliedAt = performance.now();
+        this.#repliedAt = this.#clock.now();
         clearTimeout(timer);
         this.#pending.delete(fail);
       };
@@ -347,7 +352,7 @@ export class RedisLink {
         reject(redisError(error, what));
       };
       const expire = (): void => {
-        const now = performance.now();
+        const now = this.#clock.now();
         // Behind other commands it is not late as long as those are being answered.
         const leftMs = Math.max(startedAt, this.#repliedAt) + this.#timeoutMs - now;
         if (leftMs > 1) {

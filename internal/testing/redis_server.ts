@@ -43,6 +43,8 @@ export interface RedisServerOptions {
   readonly tcp?: boolean;
   /** Keeps what was written with every command, so that a restart finds it. */
   readonly persistent?: boolean;
+  /** Runs as a sentinel with this configuration, which it rewrites. */
+  readonly sentinelFile?: string;
 }
 
 const READY_WITHIN_MS = 10_000;
@@ -92,18 +94,22 @@ export class RedisServer implements AsyncDisposable {
   /** Starts it again after it was ended, with more words if wanted, and waits until it answers, be it with LOADING. */
   async restart(...more: readonly string[]): Promise<void> {
     if (this.#child !== undefined) throw new Error("Cannot restart a server that is running");
-    const { extra = [], persistent = false } = this.#options;
-    const words = ["--unixsocket", this.socket, "--dir", this.folder, "--daemonize", "no"];
-    words.push("--port", String(this.port), "--bind", "127.0.0.1", "--save", "");
-    words.push("--appendonly", persistent ? "yes" : "no", "--appendfsync", "always");
-    words.push(
-      "--repl-diskless-sync-delay",
-      "0",
-      "--enable-debug-command",
-      "yes",
-      ...extra,
-      ...more,
-    );
+    const { extra = [], persistent = false, sentinelFile } = this.#options;
+    const words = sentinelFile === undefined ? [] : [sentinelFile, "--sentinel"];
+    words.push("--unixsocket", this.socket, "--dir", this.folder, "--daemonize", "no");
+    words.push("--port", String(this.port), "--bind", "127.0.0.1");
+    if (sentinelFile === undefined) {
+      words.push(
+        "--save",
+        "",
+        "--appendonly",
+        persistent ? "yes" : "no",
+        "--appendfsync",
+        "always",
+      );
+      words.push("--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes");
+    }
+    words.push(...extra, ...more);
     const child = new Deno.Command(redisProgram()!, {
       args: words,
       stdin: "null",

@@ -3,6 +3,10 @@ import { RedisServer, redisTest } from "../../../internal/testing/redis_server.t
 import { SonicConsumer } from "../../../internal/testing/sonic_consumer.ts";
 import { seededRandom } from "../../../internal/random.ts";
 import { openRedisSink, type RedisSink, type RedisSinkOptions } from "../../sink_redis.ts";
+import { ManualClock } from "../../../internal/time/clock.ts";
+import { RedisConfigDatabase } from "../../config_database.ts";
+import { ConfigPolicy, type PolicyChange } from "../../policy.ts";
+import { WarmRestartStore } from "../../warm_restart_store.ts";
 import { effectiveTable, type SinkEvent, type SinkOperation } from "../../sink.ts";
 
 const LINK = { backoffMs: 5, maxBackoffMs: 40 };
@@ -420,4 +424,183 @@ redisTest("RedisSink speaks TCP and reaches a cluster with the plain schema", as
   deepEqual(final.get("Ethernet0:10.0.0.8"), { mac: "02:00:00:00:00:01", family: "IPv4" });
   await server.kill();
   await until(() => !sink.connected, "the loss of the cluster");
+});
+
+/** Everything a switch's configuration says, over the sink's own connections. */
+async function openPolicy(sink: RedisSink, ttlMs = 60_000) {
+  const changes: PolicyChange[] = [];
+  const clock = new ManualClock();
+  const policy = new ConfigPolicy(new RedisConfigDatabase(sink.link), {
+    clock,
+    ttlMs,
+    onChange: (change) => changes.push(change),
+  });
+  policy.want(["Vlan10", "Ethernet0"]);
+  await policy.load();
+  return { changes, clock, policy };
+}
+
+redisTest("ConfigPolicy follows CONFIG_DB by keyspace notifications", async () => {
+  await using server = await RedisServer.start({ extra: ["--notify-keyspace-events", "AKE"] });
+  await server.run(
+    ["SELECT", 4],
+    ["HSET", "VLAN_INTERFACE|Vlan10", "ipv6_use_link_local_only", "enable"],
+    ["HSET", "PEER_SWITCH|tor2", "address_ipv4", "10.0.0.1"],
+  );
+  await using sink = await openSink(server);
+  const { changes, policy } = await openPolicy(sink);
+  deepEqual(changes, [
+    { fact: "dual-tor", value: true },
+    { fact: "link-local", ifname: "Vlan10", value: true },
+  ]);
+  equal(policy.snapshot().notified, true);
+  await server.run(
+    ["SELECT", 4],
+    ["HSET", "INTERFACE|Ethernet0", "ipv6_use_link_local_only", "enable"],
+    ["DEL", "PEER_SWITCH|tor2"],
+    ["HSET", "VXLAN_EVPN_NVO|nvo", "source_vtep", "vtep"],
+    ["HSET", "VLAN_INTERFACE|Vlan10", "ipv6_use_link_local_only", "disable"],
+  );
+  await until(() => changes.length === 6, "four changes");
+  deepEqual([policy.dualTor, policy.evpn], [false, true]);
+  deepEqual([policy.linkLocalEnabled("Ethernet0"), policy.linkLocalEnabled("Vlan10")], [
+    true,
+    false,
+  ]);
+  // The connection's own database is untouched by all this.
+  await sink.apply([set("Ethernet0:10.0.0.1", "02:00:00:00:00:01")]);
+  const [staged] = await server.run(["EXISTS", "_NEIGH_TABLE:Ethernet0:10.0.0.1"]);
+  equal(staged, 1);
+  // Subscriptions are made again with the connection.
+  const connected = new Promise<void>((resolve) => {
+    sink.observe((event) => event.state === "connected" && resolve());
+  });
+  await server.run(["CLIENT", "KILL", "TYPE", "pubsub"]);
+  await connected;
+  await server.run(["SELECT", 4], ["DEL", "VXLAN_EVPN_NVO|nvo"]);
+  await until(() => !policy.evpn, "the change after the new connection");
+});
+
+redisTest("ConfigPolicy reads CONFIG_DB again when its readings expire", async () => {
+  await using server = await RedisServer.start();
+  await using sink = await openSink(server);
+  const { changes, clock, policy } = await openPolicy(sink);
+  equal(policy.snapshot().notified, false);
+  await server.run(
+    ["SELECT", 4],
+    ["HSET", "INTERFACE|Ethernet0", "ipv6_use_link_local_only", "enable"],
+  );
+  clock.advance(60_000);
+  await policy.expire(clock.now());
+  deepEqual(changes, [{ fact: "link-local", ifname: "Ethernet0", value: true }]);
+  await server.run(["CONFIG", "SET", "notify-keyspace-events", "Khg"]);
+  clock.advance(60_000);
+  await policy.expire(clock.now());
+  equal(policy.snapshot().notified, true);
+  await server.run(["SELECT", 4], ["DEL", "INTERFACE|Ethernet0"]);
+  await until(() => !policy.linkLocalEnabled("Ethernet0"), "the notification");
+});
+
+redisTest("WarmRestartStore reads and writes the tables of a warm restart", async () => {
+  await using server = await RedisServer.start({ extra: ["--notify-keyspace-events", "AKE"] });
+  await using sink = await openSink(server);
+  const store = new WarmRestartStore(sink.link);
+  deepEqual(await store.readFlags(), {
+    enabled: false,
+    restoreCount: undefined,
+    timerSec: undefined,
+  });
+  await server.run(
+    ["SELECT", 6],
+    ["HSET", "WARM_RESTART_ENABLE_TABLE|swss", "enable", "true"],
+    ["HSET", "WARM_RESTART_TABLE|neighsyncd", "restore_count", "4"],
+    ["SELECT", 4],
+    ["HSET", "WARM_RESTART|swss", "neighsyncd_timer", "7"],
+  );
+  deepEqual(await store.readFlags(), { enabled: true, restoreCount: 4, timerSec: "7" });
+  deepEqual(await store.readScope(), { system: false, docker: true });
+  await store.setRestoreCount(5);
+  await store.setState("initialized");
+  await store.setState("restored");
+  equal(await store.readState(), "restored");
+  let told = 0;
+  equal(await store.followRestored(() => told++), true);
+  equal(await store.readRestored(), false);
+  await new WarmRestartStore(sink.link).markRestored();
+  await until(() => told > 0, "the notification");
+  equal(await store.readRestored(), true);
+  const replies = await server.run(
+    ["SELECT", 6],
+    ["HGETALL", "WARM_RESTART_TABLE|neighsyncd"],
+    ["HGETALL", "NEIGH_RESTORE_TABLE|Flags"],
+    ["SELECT", 0],
+    ["DBSIZE"],
+  );
+  deepEqual(replies[1], ["restore_count", "5", "state", "restored"]);
+  deepEqual(replies[2], ["restored", "true"]);
+  equal(replies[4], 0);
+});
+
+redisTest("RedisSink uses the application's own client and leaves it open", async () => {
+  await using server = await RedisServer.start();
+  const { createClient } = await import("redis");
+  const client = createClient({ socket: { path: server.socket, tls: false } });
+  client.on("error", () => {});
+  await client.connect();
+  try {
+    const sink = openRedisSink({ clients: { commands: client }, link: LINK });
+    await sink.whenConnected();
+    await sink.apply([set("Ethernet0:10.0.0.1", "02:00:00:00:00:01")]);
+    equal((await sink.readAll()).pending.size, 1);
+    const policy = new ConfigPolicy(new RedisConfigDatabase(sink.link));
+    await policy.load();
+    equal(policy.snapshot().notified, false);
+    await server.run(["CLIENT", "KILL", "TYPE", "normal"]);
+    await until(() => sink.snapshot().reconnects > 0, "the client's own new connection");
+    await sink.apply([set("Ethernet0:10.0.0.2", "02:00:00:00:00:02")]);
+    await sink.close();
+    equal(await client.ping(), "PONG");
+  } finally {
+    client.destroy();
+  }
+});
+
+redisTest("RedisSink follows the sentinels to a new master", async () => {
+  await using first = await RedisServer.start({ tcp: true });
+  await using second = await RedisServer.start({ tcp: true });
+  const file = `${first.folder}/sentinel.conf`;
+  await Deno.writeTextFile(file, `sentinel monitor table 127.0.0.1 ${first.port} 1\n`);
+  await using sentinel = await RedisServer.start({ tcp: true, sentinelFile: file });
+  await using sink = openRedisSink({
+    target: {
+      address: { host: "127.0.0.1", port: 1 },
+      sentinels: {
+        addresses: [{ host: "127.0.0.1", port: 1 }, { host: "127.0.0.1", port: sentinel.port }],
+        masterName: "table",
+      },
+    },
+    link: LINK,
+  });
+  await sink.whenConnected();
+  await sink.apply([set("Ethernet0:10.0.0.1", "02:00:00:00:00:01")]);
+  await second.run(["REPLICAOF", "127.0.0.1", first.port]);
+  await until(
+    async () => String(await second.run(["INFO", "replication"])).includes("link_status:up"),
+    "the replica",
+  );
+  // What a failover ends with: the sentinels give another address, and the old master refuses to write.
+  await second.run(["REPLICAOF", "NO", "ONE"]);
+  await first.run(["REPLICAOF", "127.0.0.1", second.port]);
+  await sentinel.run(
+    ["SENTINEL", "REMOVE", "table"],
+    ["SENTINEL", "MONITOR", "table", "127.0.0.1", second.port, 1],
+  );
+  await rejects(sink.apply([set("Ethernet0:10.0.0.2", "02:00:00:00:00:02")]), {
+    code: "redis.read-only",
+  });
+  await sink.whenConnected();
+  equal((await sink.readAll()).pending.size, 1);
+  await sink.apply([set("Ethernet0:10.0.0.2", "02:00:00:00:00:02")]);
+  const [keys] = await second.run(["SCARD", "NEIGH_TABLE_KEY_SET"]);
+  equal(keys, 2);
 });
