@@ -155,7 +155,11 @@ export class EndpointCache {
   readonly #endpoints: (Endpoint | undefined)[];
   readonly #mask: number;
 
-  /** @param bits The cache holds 2ᵇⁱᵗˢ addresses, 260 bytes each; 0 to 12. */
+  /**
+   * Makes an empty cache.
+   *
+   * @param bits The cache holds 2ᵇⁱᵗˢ addresses, 260 bytes each; 0 to 12.
+   */
   constructor(bits = 6) {
     const slots = 1 << integerIn(bits, 0, 12, "the bits of a cache");
     this.#mask = slots - 1;

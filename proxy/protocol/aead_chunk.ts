@@ -80,13 +80,18 @@ export interface StreamOpener {
 
 /** The sealing half of a chunked stream. */
 export class ChunkSealer implements StreamSealer {
+  /** Bytes that must be free before a payload. */
   readonly headroom: number = CHUNK_HEAD_BYTES;
+  /** Bytes that must be free behind it. */
   readonly tailroom: number = TAG_BYTES;
+  /** Longest payload, bytes. */
   readonly maxPayload: number;
   readonly #aead: Aead;
   readonly #nonce: Uint8Array<ArrayBuffer>;
 
   /**
+   * Begins with nonce zero.
+   *
    * @param aead Under a key that seals nothing else; closed with this.
    * @param maxPayload Longest payload of a chunk, 1 to 65535.
    */
@@ -121,10 +126,15 @@ export class ChunkSealer implements StreamSealer {
 
 /** The opening half of a chunked stream. */
 export class ChunkOpener implements StreamOpener {
+  /** How many payloads the last call found. */
   count: number = 0;
+  /** Where they begin. */
   readonly starts: Int32Array<ArrayBuffer>;
+  /** Where they end. */
   readonly ends: Int32Array<ArrayBuffer>;
+  /** Longest that `need` becomes, bytes. */
   readonly maxNeed: number;
+  /** Whether all was genuine so far. */
   state: "data" | "drain" = "data";
   readonly #aead: Aead;
   readonly #nonce: Uint8Array<ArrayBuffer>;
@@ -133,6 +143,8 @@ export class ChunkOpener implements StreamOpener {
   #pending = -1;
 
   /**
+   * Begins with nonce zero.
+   *
    * @param aead Under the key of the sealing half; closed with this.
    * @param maxPayload Longest payload a chunk may announce, 1 to 65535.
    * @param starts Where to write where payloads begin, {@linkcode MAX_RANGES} long; own arrays by default.

@@ -25,6 +25,8 @@ export class UserTable {
   readonly #users = new Map<string, { readonly name: string; readonly password: Uint8Array }>();
 
   /**
+   * Takes the users over.
+   *
    * @param users The users; a name that comes twice has its last password.
    * @throws {RangeError} When a name is empty.
    */

@@ -36,7 +36,11 @@ export class HttpBody {
   #lineBytes = 0;
   #trailerBytes = 0;
 
-  /** @param framing How the body is delimited. */
+  /**
+   * Begins before the first byte of the body.
+   *
+   * @param framing How the body is delimited.
+   */
   constructor(framing: HttpFraming) {
     this.#framing = framing;
     if (framing.kind === "length") this.#left = framing.bytes;

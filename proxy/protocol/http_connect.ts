@@ -34,6 +34,8 @@ export class HttpConnectClient {
   #isEnded = false;
 
   /**
+   * Puts the request together.
+   *
    * @param options What is wanted.
    * @throws {TypeError} When the path, a field or the user name holds what cannot be sent.
    */

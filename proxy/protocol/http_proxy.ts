@@ -72,7 +72,11 @@ export class HttpProxyServer {
   #discarded: HttpBody | undefined;
   #isEnded = false;
 
-  /** @param users Who may come in; without it, or when it is empty, everybody. */
+  /**
+   * Begins before the first request.
+   *
+   * @param users Who may come in; without it, or when it is empty, everybody.
+   */
   constructor(users?: UserTable) {
     this.#users = users !== undefined && users.size > 0 ? users : undefined;
   }

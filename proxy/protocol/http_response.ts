@@ -50,7 +50,11 @@ export class HttpResponseMachine {
   #interim = 0;
   #isEnded = false;
 
-  /** @param request What is answered. */
+  /**
+   * Begins before the first byte of the answer.
+   *
+   * @param request What is answered.
+   */
   constructor(request: HttpAnswered) {
     this.#request = request;
   }

@@ -30,6 +30,8 @@ export class SaltFilter {
   #since = -Infinity;
 
   /**
+   * Begins with nothing remembered.
+   *
    * @param options The bounds.
    * @throws {RangeError} When one of them is out of range.
    */

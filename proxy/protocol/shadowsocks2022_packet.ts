@@ -234,6 +234,8 @@ export class PacketClient2022 extends Packets2022 implements ShadowsocksPacketCl
   #old: Receiver | undefined;
 
   /**
+   * Begins a session.
+   *
    * @param profile The method and the keys.
    * @param padding How much padding; by default some for port 53 only.
    */
@@ -365,6 +367,8 @@ export class PacketServer2022 extends Packets2022 implements ShadowsocksPacketSe
   #count = 0;
 
   /**
+   * Begins without sessions.
+   *
    * @param options The method, the server's key and the users; salts are not used, sessions have windows.
    * @param padding How much padding; by default some for port 53 only.
    */

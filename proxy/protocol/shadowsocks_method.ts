@@ -116,6 +116,8 @@ export class ShadowsocksUserTable {
   readonly #byHash: ReadonlyMap<string, ShadowsocksUser>;
 
   /**
+   * Makes the keys of the users.
+   *
    * @param method The server's method.
    * @param users Names and passwords; of 2022 a single key each.
    * @throws {RangeError | SyntaxError | TypeError} As {@linkcode resolveShadowsocksProfile}; also when two users of 2022

@@ -138,7 +138,11 @@ export class Packets2017 implements ShadowsocksPacketOpener {
   readonly #saltBytes: number;
   readonly #nonce = new Uint8Array(24);
 
-  /** @param profile The method and the key. */
+  /**
+   * Holds the keys.
+   *
+   * @param profile The method and the key.
+   */
   constructor(profile: ShadowsocksProfile, tools: ShadowsocksTools) {
     this.#profile = profile;
     this.#tools = tools;
@@ -222,7 +226,11 @@ export class Packets2017 implements ShadowsocksPacketOpener {
 export class PacketClient2017 extends Packets2017 implements ShadowsocksPacketClient {
   readonly #key: Uint8Array;
 
-  /** @param profile The method and the key. */
+  /**
+   * Holds the keys.
+   *
+   * @param profile The method and the key.
+   */
   constructor(profile: ShadowsocksProfile, tools: ShadowsocksTools) {
     super(profile, tools);
     this.#key = profile.key;
@@ -241,7 +249,11 @@ export class PacketServer2017 extends Packets2017 implements ShadowsocksPacketSe
   readonly #salts: SaltFilter | undefined;
   readonly #copy: Uint8Array<ArrayBuffer>;
 
-  /** @param options The method, the keys, and the memory of salts. */
+  /**
+   * Holds the keys.
+   *
+   * @param options The method, the keys, and the memory of salts.
+   */
   constructor(options: ShadowsocksServerOptions, tools: ShadowsocksTools) {
     super(options.profile, tools);
     const users: ShadowsocksUserTable | undefined = options.users;

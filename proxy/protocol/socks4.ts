@@ -63,7 +63,11 @@ export class Socks4Server {
   readonly #options: Socks4ServerOptions;
   #ended = false;
 
-  /** @param options What is allowed. */
+  /**
+   * Begins before the first byte.
+   *
+   * @param options What is allowed.
+   */
   constructor(options: Socks4ServerOptions = {}) {
     this.#options = options;
   }
@@ -152,6 +156,8 @@ export class Socks4Client {
   #ended = false;
 
   /**
+   * Puts the request together.
+   *
    * @param options What is wanted.
    * @throws {RangeError | TypeError} When a field does not fit the wire.
    */

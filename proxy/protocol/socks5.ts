@@ -89,7 +89,11 @@ export class Socks5Server {
   #state: "greeting" | "password" | "request" | "ended" = "greeting";
   #user: string | undefined;
 
-  /** @param options What is allowed. */
+  /**
+   * Begins before the first byte.
+   *
+   * @param options What is allowed.
+   */
   constructor(options: Socks5ServerOptions = {}) {
     this.#users = options.users !== undefined && options.users.size > 0 ? options.users : undefined;
     this.#commands = options.commands ?? ["connect", "associate"];
@@ -225,6 +229,8 @@ export class Socks5Client {
   #state: "method" | "password" | "reply" | "ended" = "method";
 
   /**
+   * Puts the request together.
+   *
    * @param options What is wanted.
    * @throws {RangeError} When the destination, the name or the password does not fit the wire.
    */
