@@ -84,7 +84,7 @@ Deno.test("CsvLog writes the header into an empty file only", () => {
   equal(place.text, "a,b\r\n0,x\r\n1,x\r\n2,x\r\n");
 });
 
-Deno.test("CsvLog keeps one descriptor for a hundred results", () => {
+Deno.test("PRD-004: CsvLog keeps one descriptor for a hundred results and opens no other", () => {
   using place = new Place();
   const open = (): number =>
     [...Deno.readDirSync("/proc/self/fd")].filter(({ name }) => {
@@ -100,6 +100,10 @@ Deno.test("CsvLog keeps one descriptor for a hundred results", () => {
   if (Deno.build.os === "linux") equal(open(), 1);
   equal(Deno.statSync(place.path).ino, inode);
   equal(place.text.split("\r\n").length, 102);
+  // Who opened it once more would make it anew.
+  Deno.removeSync(place.path);
+  for (let i = 0; i < 100; i++) log.append([i]);
+  throws(() => Deno.statSync(place.path), Deno.errors.NotFound);
   log.close();
 });
 

@@ -52,7 +52,7 @@ Deno.test("syslog3164() writes local time with a padded day", () => {
   );
 });
 
-Deno.test("syslog3164() keeps calendars and zones straight", () => {
+Deno.test("PRD-006: syslog3164() keeps calendars and zones straight", () => {
   const [record] = syslogRecords(refusal("x"));
   const time = (at: number, timeZone: string) =>
     syslog3164(record!, { ...ORIGIN, timeZone }, at).slice(5, 20);

@@ -37,7 +37,7 @@ function join(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(parts.flatMap((part) => [...part]));
 }
 
-Deno.test("StatusFinder finds a message split at each of its 11 inner boundaries", () => {
+Deno.test("PRD-012: StatusFinder finds a message split at each of its 11 inner boundaries", () => {
   for (let split = 1; split < 12; split++) {
     const { finder, seen, scan } = reading();
     const stream = join(new Uint8Array(100), status(1, 42, 123_456), new Uint8Array(100));
@@ -48,7 +48,7 @@ Deno.test("StatusFinder finds a message split at each of its 11 inner boundaries
   }
 });
 
-Deno.test("StatusFinder finds a message in twelve single bytes and across three reads", () => {
+Deno.test("PRD-012: StatusFinder finds a message in twelve single bytes and across three reads", () => {
   for (const cuts of [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [3, 7], [1, 11], [0, 0, 5, 5, 9]]) {
     const { seen, scan } = reading();
     const message = status(1);
