@@ -20,10 +20,16 @@ import { IprouteNetlinkSocket } from "./netlink_socket_iproute.ts";
  */
 export async function openIprouteHost(program: string, reason: string): Promise<NetlinkHost> {
   const { Deno: deno } = globalThis as { readonly Deno?: typeof Deno };
-  const allowed = deno === undefined ||
-    deno.permissions.querySync({ name: "run", command: program }).state === "granted";
-  if (!allowed) {
-    throw unavailable(reason, `the permission to run "${program}" is not granted`, program);
+  if (deno !== undefined) {
+    const granted = (wanted: Deno.PermissionDescriptor): boolean =>
+      deno.permissions.querySync(wanted).state === "granted";
+    if (!granted({ name: "run", command: program })) {
+      throw unavailable(reason, `the permission to run "${program}" is not granted`, program);
+    }
+    // The runtime's node:child_process looks at this variable whatever it is given (Deno 2.9), and would ask.
+    if (!granted({ name: "env", variable: VARIABLE })) {
+      throw unavailable(reason, `the permission to read ${VARIABLE} is not granted`, program);
+    }
   }
   // Of the many programs with this name only iproute2's knows JSON, and that one prints its name.
   const { code, stdout, stderr } = await new Programs(program).run(["-Version"]);
@@ -93,3 +99,5 @@ class IprouteHost implements NetlinkHost {
     return this.close();
   }
 }
+
+const VARIABLE = "NODE_V8_COVERAGE";

@@ -53,7 +53,11 @@ export class Programs {
     }
     let child: ChildProcess;
     try {
-      child = spawn(this.#program, words, { stdio: ["ignore", "pipe", "pipe"] });
+      child = spawn(this.#program, words, {
+        stdio: ["ignore", "pipe", "pipe"],
+        // Named one by one: handing on the whole environment needs the right to read it.
+        env: { PATH: searchPath(), LC_ALL: "C" },
+      });
     } catch (error) {
       told.ended(-1, reasonOf(error));
       return undefined;
@@ -136,6 +140,18 @@ export function readProc(path: string): string | undefined {
     }
   }
   return undefined;
+}
+
+/** Where programs are looked for: as the environment says, where it may be read without asking. */
+function searchPath(): string {
+  const { Deno: deno, process } = globalThis as {
+    readonly Deno?: typeof Deno;
+    readonly process?: { readonly env: Readonly<Record<string, string | undefined>> };
+  };
+  const usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  if (deno === undefined) return process?.env.PATH ?? usual;
+  const { state } = deno.permissions.querySync({ name: "env", variable: "PATH" });
+  return (state === "granted" ? deno.env.get("PATH") : undefined) ?? usual;
 }
 
 function reasonOf(error: unknown): string {
