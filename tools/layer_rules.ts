@@ -60,6 +60,7 @@ export const STATIC_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "./tftp/protocol": [],
   "./btest": ["@logtape/logtape", "@noble/curves", "@noble/hashes", "valibot"],
   "./btest/protocol": ["@noble/curves", "@noble/hashes"],
+  "./neighsync/protocol": [],
   "./proxy/protocol": ["@noble/hashes"],
 };
 

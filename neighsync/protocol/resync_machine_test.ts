@@ -501,7 +501,9 @@ function churn(kernel: VirtualKernel, random: Random, addresses: number): void {
       state: [NUD_REACHABLE, NUD_STALE, NUD_PERMANENT][below(3)]!,
       flags: 0,
     };
-    if (below(5) < 2) kernel.removeNeighbor(neighbor);
+    const end = below(10);
+    if (end < 3) kernel.removeNeighbor(neighbor);
+    else if (end < 5) kernel.collectNeighbor(neighbor);
     else kernel.setNeighbor(neighbor);
   }
 }

@@ -173,6 +173,12 @@ export class VirtualKernel {
     this.#unlink(known);
   }
 
+  /** Forgets a neighbor as garbage collection does: it goes without failing first. */
+  collectNeighbor(neighbor: VirtualNeighbor): void {
+    const known = this.#bucketOf(neighbor).find((other) => isSame(other, neighbor));
+    if (known !== undefined) this.#unlink(known);
+  }
+
   /** Takes requests from the query socket. */
   query(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset);
