@@ -39,7 +39,9 @@ export interface RedisLinkOptions {
 
 /** A command and, for a cluster, the key that decides its node. */
 export interface RedisCommand {
+  /** The command's words. */
   readonly args: string[];
+  /** Decides the node in a cluster. */
   readonly key?: string;
 }
 
@@ -384,7 +386,9 @@ export class RedisLink {
 
 /** One node's answer. */
 export interface NodeReply {
+  /** Which of the masters. */
   readonly index: number;
+  /** What it answered. */
   readonly reply: unknown;
 }
 

@@ -7,12 +7,12 @@
 
 import { Socket } from "node:net";
 
-/** Where the program is, or nothing. */
-export function redisProgram(): string | undefined {
+/** Where a program is, or nothing. */
+function programPath(name: string): string | undefined {
   for (const folder of [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/bin", "/usr/sbin"]) {
     if (folder === "") continue;
     try {
-      if (Deno.statSync(`${folder}/redis-server`).isFile) return `${folder}/redis-server`;
+      if (Deno.statSync(`${folder}/${name}`).isFile) return `${folder}/${name}`;
     } catch {
       // Not here.
     }
@@ -20,16 +20,29 @@ export function redisProgram(): string | undefined {
   return undefined;
 }
 
-/** Registers a test that needs redis-server, with the words and the rules of `peerTest`. */
-export function redisTest(name: string, body: () => Promise<void>): void {
-  const found = redisProgram() !== undefined;
-  const required = Deno.env.get("FASTWIRE_REQUIRE_PEERS") === "1";
-  const ignore = !found && !required;
+/** Where redis-server is, or nothing. */
+export function redisProgram(): string | undefined {
+  return programPath("redis-server");
+}
+
+/**
+ * Registers a test that needs redis-server, with the words and the rules of `peerTest`.
+ *
+ * @param more Other programs it needs.
+ */
+export function redisTest(
+  name: string,
+  body: () => Promise<void>,
+  more: readonly string[] = [],
+): void {
+  const missing = ["redis-server", ...more].filter((program) => programPath(program) === undefined);
+  const reason = missing.map((program) => `${program} was not found`).join("; ");
+  const ignore = reason !== "" && Deno.env.get("FASTWIRE_REQUIRE_PEERS") !== "1";
   Deno.test({
-    name: ignore ? `${name} [skipped: redis-server was not found]` : name,
+    name: ignore ? `${name} [skipped: ${reason}]` : name,
     ignore,
     fn: async () => {
-      if (!found) throw new Error("Cannot test without a peer: redis-server was not found");
+      if (reason !== "") throw new Error(`Cannot test without a peer: ${reason}`);
       await body();
     },
   });
@@ -43,6 +56,8 @@ export interface RedisServerOptions {
   readonly tcp?: boolean;
   /** Keeps what was written with every command, so that a restart finds it. */
   readonly persistent?: boolean;
+  /** Speaks TLS on the TCP port; the files are named by `extra`. */
+  readonly tls?: boolean;
   /** Runs as a sentinel with this configuration, which it rewrites. */
   readonly sentinelFile?: string;
 }
@@ -94,10 +109,12 @@ export class RedisServer implements AsyncDisposable {
   /** Starts it again after it was ended, with more words if wanted, and waits until it answers, be it with LOADING. */
   async restart(...more: readonly string[]): Promise<void> {
     if (this.#child !== undefined) throw new Error("Cannot restart a server that is running");
-    const { extra = [], persistent = false, sentinelFile } = this.#options;
+    const { extra = [], persistent = false, sentinelFile, tls = false } = this.#options;
     const words = sentinelFile === undefined ? [] : [sentinelFile, "--sentinel"];
     words.push("--unixsocket", this.socket, "--dir", this.folder, "--daemonize", "no");
-    words.push("--port", String(this.port), "--bind", "127.0.0.1");
+    // The unix socket stays without TLS.
+    const ports = tls ? ["--port", "0", "--tls-port"] : ["--port"];
+    words.push(...ports, String(this.port), "--bind", "127.0.0.1");
     if (sentinelFile === undefined) {
       words.push(
         "--save",
