@@ -135,6 +135,30 @@ function pathStep(step: string | number, first: boolean): string {
 }
 
 /**
+ * Gives a problem its place.
+ *
+ * @param problem What is wrong, by its path; with `atKey` the key is at fault.
+ * @param document Where it stands; `undefined` for configurations that a program made.
+ */
+export function located(
+  problem: {
+    readonly path: ConfigPath;
+    readonly message: string;
+    readonly hint: string;
+    readonly atKey?: boolean;
+  },
+  document: ConfigDocument | undefined,
+): ConfigProblem {
+  const { path, message, hint, atKey } = problem;
+  return {
+    path: document?.pathText(path) ?? pathText(path),
+    position: document?.locate(path, atKey),
+    message,
+    hint,
+  };
+}
+
+/**
  * A problem as one line: `inbounds[0].listen_prot (12:7): unknown field, did you mean "listen_port"?`.
  *
  * @param withFile Whether the line begins with the file's name.
