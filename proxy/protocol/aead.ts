@@ -26,6 +26,8 @@ export interface Aead {
    * @returns Whether the tag was right; when not, what the bytes hold then is not said.
    */
   open(nonce: Uint8Array, buffer: Uint8Array, start: number, end: number): boolean;
+  /** Goes on with another key, where that is cheaper than another {@linkcode Aead}. */
+  rekey?(key: Uint8Array): void;
   /** Gives back what the system holds for it. */
   close?(): void;
 }

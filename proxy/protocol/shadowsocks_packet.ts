@@ -136,7 +136,8 @@ export class Packets2017 implements ShadowsocksPacketOpener {
   readonly #profile: ShadowsocksProfile;
   readonly #tools: ShadowsocksTools;
   readonly #saltBytes: number;
-  readonly #nonce = new Uint8Array(24);
+  readonly #nonce: Uint8Array<ArrayBuffer>;
+  #aead: Aead | undefined;
 
   /**
    * Holds the keys.
@@ -147,6 +148,7 @@ export class Packets2017 implements ShadowsocksPacketOpener {
     this.#profile = profile;
     this.#tools = tools;
     this.#saltBytes = profile.method.keyBytes;
+    this.#nonce = new Uint8Array(profile.method.aead === "xchacha20-poly1305" ? 24 : 12);
     this.headroom = this.#saltBytes + MAX_ADDRESS_BYTES;
     this.tailroom = profile.method.aead === undefined ? 0 : 16;
   }
@@ -176,10 +178,7 @@ export class Packets2017 implements ShadowsocksPacketOpener {
     if (this.tailroom === 0) return true;
     const body = start + this.#saltBytes;
     if (end - body < this.tailroom) return false;
-    const aead = this.#aead(key, buffer.subarray(start, body));
-    const isGenuine = aead.open(this.#nonceOf(aead), buffer, body, end);
-    aead.close?.();
-    return isGenuine;
+    return this.#keyed(key, buffer.subarray(start, body)).open(this.#nonce, buffer, body, end);
   }
 
   /** Finds the parts of an opened datagram. */
@@ -204,21 +203,25 @@ export class Packets2017 implements ShadowsocksPacketOpener {
     if (this.tailroom === 0) return head;
     const salt = this.#tools.random.bytes(this.#saltBytes);
     buffer.set(salt, head);
-    const aead = this.#aead(key, salt);
-    aead.seal(this.#nonceOf(aead), buffer, address, end);
-    aead.close?.();
+    this.#keyed(key, salt).seal(this.#nonce, buffer, address, end);
     return head;
   }
 
-  /** Nothing is held between datagrams. */
-  close(): void {}
-
-  #aead(key: Uint8Array, salt: Uint8Array): Aead {
-    return this.#tools.createAead(this.#profile.method.aead!, deriveShadowsocksSubkey(key, salt));
+  /** Gives the cipher back. */
+  close(): void {
+    this.#aead?.close?.();
+    this.#aead = undefined;
   }
 
-  #nonceOf(aead: Aead): Uint8Array {
-    return aead.nonceBytes === 24 ? this.#nonce : this.#nonce.subarray(0, aead.nonceBytes);
+  /** The cipher under the key of one datagram. There is one, for there is one datagram at a time. */
+  #keyed(key: Uint8Array, salt: Uint8Array): Aead {
+    const subkey = deriveShadowsocksSubkey(key, salt);
+    if (this.#aead?.rekey !== undefined) {
+      this.#aead.rekey(subkey);
+      return this.#aead;
+    }
+    this.close();
+    return this.#aead = this.#tools.createAead(this.#profile.method.aead!, subkey);
   }
 }
 

@@ -674,6 +674,29 @@ Deno.test("a datagram of 2022 counts once, for 30 seconds, and in one direction"
   }
 });
 
+Deno.test("datagrams of 2017 need no cipher that changes its key, and give back what they made", () => {
+  const before = openCiphers.count;
+  const tools = testTools(seededRandom(49));
+  const profile = resolveShadowsocksProfile("aes-192-gcm", "secret");
+  for (const fixed of [false, true]) {
+    const createAead: typeof tools.createAead = (method, key) => {
+      const { rekey, ...aead } = tools.createAead(method, key);
+      return fixed ? aead : { ...aead, rekey: rekey! };
+    };
+    const client = createShadowsocksPacketClient(profile, { ...tools, createAead });
+    const server = createShadowsocksPacketServer({ profile }, { ...tools, createAead });
+    for (let i = 0; i < 3; i++) {
+      const packet = sealPacket(client, text.encode(`${i}`), IPV4);
+      deepEqual(openPacket(server, packet), [`${i}`, IPV4]);
+      deepEqual(openPacket(client, answerPacket(server, text.encode("y"), IPV4)), ["y", IPV4]);
+    }
+    equal(openCiphers.count, before + 2);
+    client.close();
+    server.close();
+  }
+  equal(openCiphers.count, before);
+});
+
 Deno.test("datagrams of 2017 that are repeated are refused when salts are remembered", () => {
   const tools = testTools(seededRandom(43));
   const profile = resolveShadowsocksProfile("chacha20-ietf-poly1305", "secret");

@@ -53,7 +53,7 @@ export const openCiphers: { count: number } = { count: 0 };
 
 /** An AEAD as the machines take it; what fails to open is overwritten, as a driver may leave it. */
 export function createTestAead(method: AeadMethod, givenKey: Uint8Array): Aead {
-  const key = givenKey.slice();
+  let key = givenKey.slice();
   openCiphers.count++;
   let isOpen = true;
   return {
@@ -66,6 +66,9 @@ export function createTestAead(method: AeadMethod, givenKey: Uint8Array): Aead {
       if (text === undefined) buffer.fill(0xee, start, end);
       else buffer.set(text, start);
       return text !== undefined;
+    },
+    rekey: (next) => {
+      key = next.slice();
     },
     close: () => {
       if (isOpen) openCiphers.count--;
