@@ -66,19 +66,19 @@ export class NeighborView {
   /** Bytes of the link-layer address; 0 when absent. */
   macBytes = 0;
   /** VLAN identifier, or -1. */
-  vlan = -1;
+  vlan: number = -1;
   /** Index of the interface's master, or 0. */
   master = 0;
   /** Probes sent, or -1. */
-  probes = -1;
+  probes: number = -1;
   /** `RTPROT_…` of the originator, or -1. */
-  protocol = -1;
+  protocol: number = -1;
   /** Age of the last confirmation, milliseconds, or -1. */
-  confirmedMs = -1;
+  confirmedMs: number = -1;
   /** Age of the last use, milliseconds, or -1. */
-  usedMs = -1;
+  usedMs: number = -1;
   /** Age of the last change, milliseconds, or -1. */
-  updatedMs = -1;
+  updatedMs: number = -1;
 
   /** The address as text. Allocates. */
   get ip(): string {

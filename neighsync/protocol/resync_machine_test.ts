@@ -222,6 +222,23 @@ Deno.test("ResyncMachine lets an event win over a row of a dump that is older", 
   deepEqual(rig.log.filter((line) => line.endsWith("dump")), ["add Ethernet0:10.0.0.3 dump"]);
 });
 
+Deno.test("ResyncMachine does not take up what went before its row was read", () => {
+  const rig = new Rig({ rowsPerPart: 100 });
+  rig.kernel.setLink(4, "Ethernet0");
+  rig.kernel.setNeighbor(host(1));
+  rig.start();
+  rig.reply();
+  rig.reply();
+  const rows = rig.kernel.answer()!;
+  // Nobody had heard of it, and now it goes without a change before.
+  rig.kernel.collectNeighbor(host(1));
+  rig.event();
+  rig.machine.receiveReplies(rows.view, 0, rows.length, rig.now, rig);
+  deepEqual(rig.log, []);
+  rig.settle();
+  rig.check();
+});
+
 Deno.test("ResyncMachine asks before it deletes, and keeps what a dump has skipped", () => {
   const rig = filled(40, new Rig({ buckets: 1, rowsPerPart: 8 }));
   rig.machine.resync(rig.now, rig);
