@@ -767,6 +767,12 @@ Deno.test("ReplayWindow agrees with a set that remembers everything", () => {
       highest = Math.max(highest, id);
     }
   }
+  // A jump over the whole ring leaves nothing behind of the lap before.
+  const window = new ReplayWindow();
+  for (let id = 0; id < 2048; id++) window.mark(id);
+  window.mark(20_480);
+  for (let id = 20_481 - REPLAY_WINDOW_PACKETS; id < 20_480; id++) ok(window.accepts(id), `${id}`);
+  equal(window.accepts(20_480 - REPLAY_WINDOW_PACKETS), false);
   equal(new ReplayWindow().accepts(2 ** 53), false);
   equal(new ReplayWindow().accepts(2 ** 53 - 1), true);
 });

@@ -62,7 +62,15 @@ Deno.test("Socks5Server asks for the password when there are users, whatever els
 });
 
 Deno.test("Socks5Server refuses wrong credentials without saying which half was wrong", () => {
-  for (const [user, password] of [["alice", "wrong"], ["nobody", "wonder land"], ["", ""]]) {
+  const wrong = [
+    ["alice", "wrong"],
+    ["alice", "wonder lan"],
+    ["alice", "wonder land\0"],
+    ["alice", ""],
+    ["nobody", "wonder land"],
+    ["", ""],
+  ];
+  for (const [user, password] of wrong) {
     const length = (text: string) => text.length.toString(16).padStart(2, "0");
     const login = `01 ${length(user!)} ${hex(user!)} ${length(password!)} ${hex(password!)}`;
     const { written, end } = server5({ users }, `05 01 02 ${login}`);
