@@ -62,6 +62,12 @@ const server = command({
       placeholder: "PORT",
       group: "Network",
     }),
+    listen6: option(endpoint(), undefined, {
+      help:
+        "IPv6 address to listen on besides, :: when none is named; --listen none leaves IPv4 out",
+      placeholder: "[H]:P",
+      group: "Network",
+    }),
     user: option(text(221), undefined, {
       help: "Who may test; more users take a store of accounts",
       flag: "a",

@@ -47,7 +47,12 @@ export async function runClient(
   const { host, port, target } = readTarget(operands[0]!, flags.port);
   const joined = joinFlags(options, given, flags);
   const sources = { ...flags, password: options.password };
-  const password = readPassword(sources, terminal, environmentName("btest", "password"));
+  const password = readPassword(
+    sources,
+    terminal,
+    environmentName("btest", "password"),
+    options.user,
+  );
   const { direction, protocol } = joined;
   const test = { host, port, protocol, direction };
   const ways = waysOf(direction, "client");

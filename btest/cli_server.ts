@@ -15,13 +15,14 @@ import type { ServerEvent } from "./api_types.ts";
 import { type PasswordSources, readPassword } from "./cli_words.ts";
 import { CsvLog, INTERVAL_COLUMNS, intervalRow, RESULT_COLUMNS, resultRow } from "./csv_log.ts";
 import { endObject, intervalObject, mbps, startObject, type TestIdentity } from "./report.ts";
-import { serve } from "./server.ts";
+import { NO_IPV4, serve } from "./server.ts";
 import type { ListenAddress, ResolvedServerSettings } from "./settings.ts";
 import { type SyslogFormat, syslogRecords, SyslogSender } from "./syslog.ts";
 
 /** The server's own flags. */
 export interface ServerFlags extends PasswordSources {
   readonly port: number | undefined;
+  readonly listen6: ListenAddress | undefined;
   readonly user: string | undefined;
   readonly csv: string | undefined;
   readonly csvIntervals: string | undefined;
@@ -40,11 +41,13 @@ export async function runServer(
     ServerFlags
   >,
 ): Promise<number> {
-  if (flags.port !== undefined && given.has("listen")) {
-    throw new UsageError("Cannot use --port beside --listen", "write the port as --listen H:P");
-  }
-  const listen = flags.port === undefined ? options.listen : [{ host: "::", port: flags.port }];
-  const password = readPassword(flags, terminal, environmentName("btest", "password"));
+  const listen = listenAddresses(options.listen, given.has("listen"), flags);
+  const password = readPassword(
+    flags,
+    terminal,
+    environmentName("btest", "password"),
+    options.auth === "none" ? undefined : flags.user,
+  );
   const accounts = accountsOf(options.auth, flags.user, password);
   const outputs: Outputs = {
     results: undefined,
@@ -103,6 +106,24 @@ export async function runServer(
     outputs.seconds?.close();
     await outputs.syslog?.close();
   }
+}
+
+/** Both families of words for where to listen, as one list. */
+function listenAddresses(
+  listen: readonly ListenAddress[],
+  given: boolean,
+  { port, listen6 }: ServerFlags,
+): readonly ListenAddress[] {
+  const none = listen.every(({ host }) => host === NO_IPV4);
+  if (port !== undefined && given && !none) {
+    throw new UsageError("Cannot use --port beside --listen", "write the port as --listen H:P");
+  }
+  if (none && listen6 === undefined) {
+    throw new UsageError("Cannot listen nowhere", "give --listen6, or an address to --listen");
+  }
+  if (listen6 === undefined) return port === undefined ? listen : [{ host: "::", port }];
+  const ipv4 = given ? listen : [{ host: "0.0.0.0", port }];
+  return [...ipv4, { host: listen6.host || "::", port: listen6.port ?? port }];
 }
 
 interface Outputs {

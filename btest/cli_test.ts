@@ -2,6 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { capabilities } from "../ffi/mod.ts";
 import { runTool } from "../internal/cli/run.ts";
 import { recordedTerminal } from "../internal/testing/terminal.ts";
 import { MemoryAccounts } from "./accounts_memory.ts";
@@ -162,6 +163,28 @@ Deno.test("btest server says where it listens, tells of a test, and stops on SIG
   match(rows[1]!, /^\d+,127\.0\.0\.1,\d+,tcp,TX,\d\.\d\d,\d+\.\d\d,0\.00,\d+,0,0,\d*,,ecsrp5$/);
 });
 
+Deno.test("btest -s --listen none --listen6 leaves IPv4 out", async () => {
+  // Only the kernel's driver can keep an IPv6 wildcard from taking IPv4.
+  const driver = capabilities().ffi ? ["--driver=fast"] : [];
+  await using server = new ServerProcess(
+    ["-s", "--listen", "none", "--listen6", "-P", "0", "--no-auth", "--workers=0", ...driver],
+  );
+  const [, address, port] = await server.said(/^listening tcp (\S+):(\d+)$/m);
+  equal(address, "[::]");
+  const words = ["-d", "0.05", "--remote-rate", "10M", ...PORTABLE];
+  equal((await run(["-c", `[::1]:${port}`, ...words])).code, 0);
+  if (driver.length > 0) equal((await run(["-c", `127.0.0.1:${port}`, ...words])).code, 4);
+  equal(await server.stop("SIGTERM"), 0);
+});
+
+Deno.test("btest server listens on IPv4 and IPv6 apart at one port", async () => {
+  await using first = new ServerProcess(
+    ["server", "--listen", "127.0.0.1:0", "--listen6", "[::1]:0", "--workers=0"],
+  );
+  await first.said(/^listening tcp 127\.0\.0\.1:\d+\nlistening tcp \[::1\]:\d+$/m);
+  equal(await first.stop("SIGTERM"), 0);
+});
+
 Deno.test("btest -s with short flags is the same server", async () => {
   await using server = new ServerProcess(["-s", "-P", "0", "--no-auth", "-v", "--driver=portable"]);
   const [, port] = await server.said(/^listening tcp \S+:(\d+)$/m);
@@ -299,6 +322,8 @@ Deno.test("btest ends with 2 for words that mean nothing", async () => {
       ["server", "--auth", "md5"],
       ["server", "--user", "admin"],
       ["server", "-P", "1", "--listen", "127.0.0.1:1"],
+      ["server", "--listen", "none"],
+      ["-s", "--listen", "none", "-P", "1"],
       ["serve"],
     ]
   ) {

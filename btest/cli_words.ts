@@ -33,7 +33,13 @@ export function familiarWords(words: readonly string[]): readonly string[] {
       : ["client", ...others.slice(at, at + 1), ...others.slice(0, at), ...others.slice(at + 1)];
   }
   if (found[0] !== "server") return [...found, ...rest];
-  return [...found.map((word) => AUTH_WORDS[word] ?? word), ...rest];
+  return [...found.map((word, i) => serverWord(word, found[i + 1])), ...rest];
+}
+
+function serverWord(word: string, next: string | undefined): string {
+  // Alone it means every address.
+  if (word === "--listen6" && (next === undefined || next.startsWith("-"))) return "--listen6=::";
+  return AUTH_WORDS[word] ?? word;
 }
 
 /** Where a password may come from. */
@@ -50,6 +56,7 @@ export interface PasswordSources {
  * Reads the password from wherever it was said to be.
  *
  * @param own The tool's own variable, which is as good as a file.
+ * @param user Whose password it is: with a user and no password a person at a terminal is asked.
  * @returns `undefined` when none was given. One line end behind a file's text does not belong to the password.
  * @throws {UsageError} For more than one source. @throws {ConfigurationError} For a variable that is not set.
  * @throws {SystemError} When the file cannot be read.
@@ -58,6 +65,7 @@ export function readPassword(
   sources: PasswordSources,
   terminal: Terminal,
   own: string,
+  user?: string | undefined,
 ): string | undefined {
   const { password, passwordFile, passwordEnv } = sources;
   const typed = password !== undefined && terminal.environment(own) !== password;
@@ -90,7 +98,15 @@ export function readPassword(
         "--password-file and --password-env hide it\n",
     );
   }
-  return password;
+  if (password !== undefined || user === undefined || terminal.askSecret === undefined) {
+    return password;
+  }
+  const asked = terminal.askSecret(`password of ${JSON.stringify(user)}: `);
+  if (asked !== undefined) return asked;
+  throw new UsageError(
+    "Cannot log in: no password was typed",
+    "give --password-file or --password-env",
+  );
 }
 
 /** What the short flags say of a test. */

@@ -68,6 +68,26 @@ Deno.test("readPassword() takes a variable, and says when there is none", () => 
   equal(readPassword(NOWHERE, terminal, "OWN"), undefined);
 });
 
+Deno.test("readPassword() asks a person when there is a user and no password", () => {
+  const asked: string[] = [];
+  const terminal = (answer: string | undefined) => ({
+    ...recordedTerminal(),
+    askSecret: (question: string) => {
+      asked.push(question);
+      return answer;
+    },
+  });
+  equal(readPassword(NOWHERE, terminal("typed"), "OWN", "admin"), "typed");
+  equal(readPassword(NOWHERE, terminal(""), "OWN", "admin"), "");
+  throws(() => readPassword(NOWHERE, terminal(undefined), "OWN", "admin"), UsageError);
+  deepEqual(asked, Array(3).fill('password of "admin": '));
+  // Not without a user, not beside a password, and not where nobody sits.
+  equal(readPassword(NOWHERE, terminal("typed"), "OWN"), undefined);
+  equal(readPassword({ ...NOWHERE, password: "x" }, terminal("typed"), "OWN", "admin"), "x");
+  equal(readPassword(NOWHERE, recordedTerminal(), "OWN", "admin"), undefined);
+  equal(asked.length, 3);
+});
+
 Deno.test("readPassword() warns of a typed one only", () => {
   const typed = recordedTerminal();
   equal(readPassword({ ...NOWHERE, password: "x" }, typed, "OWN"), "x");

@@ -162,6 +162,52 @@ peerTest("a client that is killed stops its server at once", ["namespaces"], asy
   }
 });
 
+/** A terminal of its own for a program, from util-linux. */
+const SCRIPT = "/usr/bin/script";
+
+Deno.test({
+  name: "a person at a terminal is asked for the password, and nothing of it shows",
+  ignore: !exists(SCRIPT),
+  fn: async () => {
+    const words = ["server", "--listen", "127.0.0.1:0", "--user", "admin", "--password-env", "PW"];
+    await using server = await startOwnTool("btest/mod.ts", words, {
+      ready: /^listening tcp 127\.0\.0\.1:(\d+)$/,
+      environment: { PW: "secret" },
+    });
+    const client = ["client", `127.0.0.1:${server.matches[0]![1]}`, "--user", "admin", "-d", "0.2"];
+    const line = ownWords("btest/mod.ts", client).join(" ");
+    const child = new Deno.Command(SCRIPT, {
+      args: ["-qec", line, "/dev/null"],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    const keyboard = child.stdin.getWriter();
+    let shown = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      const asked = shown.includes("password of");
+      shown += text;
+      if (!asked && shown.includes("password of")) {
+        // A mistake, corrected.
+        await keyboard.write(new TextEncoder().encode("secreX\x7ft\r"));
+      }
+    }
+    await keyboard.close().catch(() => {});
+    equal((await child.status).code, 0, shown);
+    match(shown, /^password of "admin": \r\n/);
+    match(shown, /login by ecsrp5/);
+    ok(!shown.includes("secre"), shown);
+  },
+});
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
 /** What a server has told so far of one kind. */
 function told(server: OwnTool, type: string): Record<string, unknown>[] {
   return server.output().split("\n")

@@ -152,8 +152,11 @@ async function openCpu(planes: DataPlanes): Promise<CpuLoad> {
   }
 }
 
+/** The address that is none: beside it a wildcard of IPv6 takes no IPv4. */
+export const NO_IPV4 = "none";
+
 /** Where a settings' address is bound. */
-function bindAddress({ host, port = DEFAULT_PORT }: ListenAddress): {
+function bindAddress({ host, port = DEFAULT_PORT }: ListenAddress, all: readonly ListenAddress[]): {
   readonly bind: SocketAddress;
   readonly dualStack: boolean;
 } {
@@ -164,7 +167,12 @@ function bindAddress({ host, port = DEFAULT_PORT }: ListenAddress): {
   if (bind === undefined) {
     throw new TypeError(`Cannot listen on "${host}": expected an address, not a name`);
   }
-  return { bind, dualStack: bind.address === "::" };
+  // With an IPv4 address of the same port the two would be in each other's way.
+  const apart = all.some((other) =>
+    other.host === NO_IPV4 ||
+    (other.port ?? DEFAULT_PORT) === port && other.host.includes(".")
+  );
+  return { bind, dualStack: bind.address === "::" && !apart };
 }
 
 class Server implements BtestServer {
@@ -250,9 +258,12 @@ class Server implements BtestServer {
   }
 
   async listen(): Promise<void> {
-    for (const address of this.#settings.listen) {
+    const all = this.#settings.listen;
+    const places = all.filter(({ host }) => host !== NO_IPV4);
+    if (places.length === 0) throw new TypeError("Cannot listen: no address is given");
+    for (const address of places) {
       const listener = await this.#planes.host.listen({
-        ...bindAddress(address),
+        ...bindAddress(address, all),
         backlog: BACKLOG,
         userTimeoutMs: USER_TIMEOUT_MS,
         sendBufferBytes: this.#settings.sendBufferBytes,

@@ -8,7 +8,7 @@ import type { AuthMethod, Direction, TestProtocol } from "./protocol/mod.ts";
 
 /** An address to listen on, in parts. */
 export interface ListenAddress {
-  /** A literal address; empty for every address of both families. */
+  /** A literal address; empty for every address of both families; `none` for no IPv4. */
   readonly host: string;
   /** 2000 when missing. */
   readonly port: number | undefined;
@@ -38,7 +38,7 @@ export interface ResolvedDataSettings {
 
 /** Complete settings of a server, without its functions. Plain data: they travel to worker threads as they are. */
 export interface ResolvedServerSettings extends ResolvedDataSettings {
-  /** Addresses to listen on. Default [::]:2000, which takes IPv4 too. */
+  /** Addresses to listen on. Default [::]:2000, which takes IPv4 too unless there is an address `none` beside it. */
   readonly listen: readonly ListenAddress[];
   /** What clients must prove; auto is "ecsrp5" when there are accounts, else "none". Default "auto". */
   readonly auth: "auto" | AuthMethod;

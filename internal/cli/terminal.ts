@@ -5,6 +5,8 @@
  * @module
  */
 
+import { readSecret } from "./secret.ts";
+
 /** A stream a command writes to. */
 export interface Output {
   /** Writes all of it before it answers. */
@@ -23,6 +25,12 @@ export interface Terminal {
   readonly columns: number;
   /** A variable, or `undefined` when it is unset, empty, or may not be read without asking. */
   environment(name: string): string | undefined;
+  /**
+   * Asks a person for a word that is not shown. Missing where nobody can be asked: no terminal, or Node.
+   *
+   * @returns `undefined` when the person gave up.
+   */
+  readonly askSecret?: ((question: string) => string | undefined) | undefined;
   /** Runs `restore` before the process ends, whichever way it ends; answers how to forget it. */
   atExit(restore: () => void): () => void;
   /** Runs and forgets everything given to {@linkcode Terminal.atExit}. */
@@ -93,6 +101,7 @@ export function processTerminal(): Terminal {
     stderr: deno === undefined ? nodeOutput(node().stderr) : denoOutput(deno.stderr),
     columns: terminalColumns(),
     environment: readEnvironment,
+    askSecret: deno?.stdin.isTerminal() === true ? askSecret : undefined,
     atExit: (restore) => {
       restores.add(restore);
       return () => void restores.delete(restore);
@@ -122,6 +131,20 @@ export function mayColor(
 export function isBrokenPipe(error: unknown): boolean {
   return error instanceof Error &&
     (error.name === "BrokenPipe" || (error as { code?: unknown }).code === "EPIPE");
+}
+
+function askSecret(question: string): string | undefined {
+  const { stdin, stderr } = deno!;
+  const key = new Uint8Array(1);
+  stderr.writeSync(new TextEncoder().encode(question));
+  stdin.setRaw(true);
+  try {
+    return readSecret(() => stdin.readSync(key) === 1 ? key[0] : undefined);
+  } finally {
+    stdin.setRaw(false);
+    // The line that was typed did not show, and neither did its end.
+    stderr.writeSync(Uint8Array.of(10));
+  }
 }
 
 function readEnvironment(name: string): string | undefined {
