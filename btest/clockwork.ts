@@ -16,6 +16,11 @@ export interface Timed extends HasDeadline {
 export class Clockwork {
   readonly #clock: Clock;
   readonly #deadlines: Deadlines<Timed> = new Deadlines<Timed>();
+  /**
+   * So much arrived at once that the thread does better to let some gather before it looks again. Set by those who
+   * receive; whoever drives the thread takes it back.
+   */
+  gathers = false;
   /** Called when a deadline may have moved closer. */
   onEarlier: () => void = () => {};
 

@@ -57,8 +57,16 @@ class DataThread {
       this.#clockwork.run();
       if (this.#awaited > 0) await nextTurn();
       if (port.pending()) await port.drain();
+      else if (this.#clockwork.gathers) this.#gather();
     }
     for (const flow of this.#flows.values()) await flow.stop();
+  }
+
+  /** Sleeps a moment without being woken by what arrives. */
+  #gather(): void {
+    this.#clockwork.gathers = false;
+    if (this.#clockwork.next - this.#clockwork.now() < GATHER_MS) return;
+    Atomics.wait(NEVER, 0, 0, GATHER_MS);
   }
 
   receive(message: ToThread): void {
@@ -138,6 +146,14 @@ async function run(): Promise<void> {
   port.done();
 }
 
+/** Nobody writes here. */
+const NEVER: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4));
+/**
+ * How long data gathers, milliseconds; the kernel adds half of that. A receiver woken for each piece spends more time on
+ * falling asleep than on the data, and the sender as much on waking it: with this, TCP and UDP go 10 to 20 % faster at
+ * three fifths of the receiver's processor time (bench:btest, ADR 0021). Longer, and the data is no longer in the cache.
+ */
+const GATHER_MS = 0.1;
 /** Longest sleep, milliseconds. */
 const MAX_SLEEP_MS = 1000;
 

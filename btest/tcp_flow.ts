@@ -54,6 +54,8 @@ export class TcpFlow implements DataFlow, Timed {
   #unit: number;
   #pacer: SendPacer;
   #paced: boolean;
+  /** What arrives is neither looked at nor answered: nothing is lost by taking it a little later. */
+  readonly #gathers: boolean;
   /** Bytes that may be sent now, when paced. */
   #allowance = 0;
   /** The lane whose turn it is, when paced. */
@@ -89,6 +91,7 @@ export class TcpFlow implements DataFlow, Timed {
     this.#unit = unitOf(plan, plan.capBps);
     this.#pacer = new SendPacer(plan.capBps, this.#unit);
     this.#paced = plan.capBps !== Infinity;
+    this.#gathers = !plan.finds && !plan.sends;
     for (const [index, connection] of connections.entries()) {
       const finder = plan.finds ? new StatusFinder({ randomData: plan.randomData }) : undefined;
       this.#lanes.push({ index, connection, finder, position: 0, over: false });
@@ -257,7 +260,12 @@ export class TcpFlow implements DataFlow, Timed {
       const count = lane.finder === undefined
         ? connection.discardNow(CALL_BYTES)
         : connection.receiveNow(scratch, 0, scratch.length);
-      if (count === WOULD_BLOCK) return;
+      if (count === WOULD_BLOCK) {
+        if (budget <= TURN_BYTES - GATHER_BYTES && this.#gathers) {
+          this.#ground.clockwork.gathers = true;
+        }
+        return;
+      }
       if (count <= 0) return this.#over(lane);
       this.#look(lane, scratch, count, now);
       budget -= count;
@@ -318,6 +326,8 @@ function unitOf(plan: TcpPlan, rate: number): number {
 
 /** Bytes of one call: enough that the call itself costs nothing beside the copy (ffi.md). */
 const CALL_BYTES = 1_048_576;
+/** Bytes in one turn from which on more is let gather; a slow test never has as many waiting. */
+const GATHER_BYTES = 131_072;
 /** Bytes one connection moves before others have their turn. */
 const TURN_BYTES = 4_194_304;
 /** Units one turn of the pacer hands out at most; it forgives more than 10 ms anyway. */
