@@ -373,7 +373,11 @@ export const ROUTE_CASES: readonly RouteCases[] = [
       type: "logical",
       mode: "or",
       invert: true,
-      rules: [{ network: "udp" }, { type: "logical", mode: "and", rules: [{ port: 1 }, { domain: "x" }] }],
+      rules: [{ network: "udp" }, {
+        type: "logical",
+        mode: "and",
+        rules: [{ port: 1 }, { domain: "x" }],
+      }],
     },
     requests: `
       - udp a 2
