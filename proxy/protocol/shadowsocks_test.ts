@@ -3,18 +3,31 @@ import { type Random, seededRandom } from "../../internal/random.ts";
 import { bytesOfHex, hexOf } from "../../internal/testing/vectors.ts";
 import { openCiphers, scriptedRandom, testTools } from "../testdata/ciphers.ts";
 import {
+  answerPacket,
+  EXAMPLE,
+  IPV4,
+  METHODS,
+  openAll,
+  openPacket,
+  passwordOf,
+  payloadsOf,
+  ROUNDS,
+  sealAll,
+  sealPacket,
+  text,
+  TIME,
+} from "../testdata/shadowsocks_feed.ts";
+import {
   chunks2022,
   identityBlock,
   packet2022,
   request2022,
   response2022,
 } from "../testdata/shadowsocks_oracle.ts";
-import vectors2017 from "../testdata/shadowsocks.json" with { type: "json" };
-import vectors2022 from "../testdata/shadowsocks2022.json" with { type: "json" };
-import { decodeAddress, encodeAddress, type Endpoint } from "./address.ts";
-import { ChunkOpener, ChunkSealer, type StreamOpener, type StreamSealer } from "./aead_chunk.ts";
+import { encodeAddress } from "./address.ts";
+import { ChunkOpener, ChunkSealer } from "./aead_chunk.ts";
 import { joinBytes } from "./octets.ts";
-import { REPLAY_WINDOW_PACKETS, ReplayWindow, SaltFilter } from "./replay.ts";
+import { SaltFilter } from "./replay.ts";
 import {
   createShadowsocksClient,
   createShadowsocksPacketClient,
@@ -31,76 +44,9 @@ import {
   type ShadowsocksMethod,
   ShadowsocksUserTable,
 } from "./shadowsocks_method.ts";
-import {
-  PACKET_REJECT_NAMES,
-  type ShadowsocksPacketClient,
-  type ShadowsocksPacketOpener,
-  type ShadowsocksPacketServer,
-} from "./shadowsocks_packet.ts";
 import type { ShadowsocksServerOptions, ShadowsocksServerStream } from "./shadowsocks_stream.ts";
-
-const TIME = 1_700_000_000;
-const EXAMPLE: Endpoint = { host: "example.com", port: 443 };
-const IPV4: Endpoint = { host: "192.0.2.1", port: 80 };
-const METHODS = Object.keys(SHADOWSOCKS_METHODS) as readonly ShadowsocksMethod[];
-const ROUNDS = Deno.env.get("FASTWIRE_LONG") === "1" ? 20 : 1;
-const text = new TextEncoder();
-
-function passwordOf(method: ShadowsocksMethod, fill = 7): string {
-  const { edition, keyBytes } = SHADOWSOCKS_METHODS[method];
-  return edition === 2022 ? btoa(String.fromCharCode(fill).repeat(keyBytes)) : `secret ${fill}`;
-}
-
-/** What goes over the wire for payloads, each sealed between fresh room. */
-function sealAll(
-  sealer: StreamSealer,
-  payloads: readonly Uint8Array[],
-  seconds = TIME,
-): Uint8Array<ArrayBuffer> {
-  const pieces = payloads.map((payload) => {
-    const start = sealer.headroom + 3;
-    const buffer = new Uint8Array(start + payload.length + sealer.tailroom + 3).fill(0xdd);
-    buffer.set(payload, start);
-    const end = start + payload.length;
-    const head = sealer.seal(buffer, start, end, seconds);
-    ok(head >= 3, "wrote before the headroom");
-    deepEqual([...buffer.subarray(end + sealer.tailroom)], [0xdd, 0xdd, 0xdd]);
-    return buffer.slice(head, end + sealer.tailroom);
-  });
-  return joinBytes(...pieces);
-}
-
-/** All payloads of what came over the wire, cut as said; the opener sees what it left unconsumed again, untouched. */
-function openAll(
-  opener: StreamOpener,
-  wire: Uint8Array,
-  cut: () => number,
-  seconds = TIME,
-): Uint8Array {
-  let payload: Uint8Array = new Uint8Array(0);
-  const buffer = new Uint8Array(wire.length + 2).fill(0xdd);
-  let start = 2, end = 2;
-  while (end - 2 < wire.length) {
-    const piece = Math.min(cut(), wire.length + 2 - end);
-    buffer.set(wire.subarray(end - 2, end - 2 + piece), end);
-    end += piece;
-    while (end - start >= opener.need) {
-      const consumed = opener.open(buffer, start, end, seconds);
-      ok(consumed >= 0 && start + consumed <= end);
-      for (let i = 0; i < opener.count; i++) {
-        const [from, to] = [opener.starts[i]!, opener.ends[i]!];
-        ok(from >= start && to <= start + consumed && from < to);
-        payload = joinBytes(payload, buffer.subarray(from, to));
-      }
-      start += consumed;
-      if (consumed === 0) {
-        ok(end - start < opener.need, "no progress with as many bytes as it asked for");
-      }
-      if (end === start) break;
-    }
-  }
-  return payload;
-}
+import vectors2017 from "../testdata/shadowsocks.json" with { type: "json" };
+import vectors2022 from "../testdata/shadowsocks2022.json" with { type: "json" };
 
 Deno.test("the keys of 2017 are those of the vectors", () => {
   for (const { password, bytes, key } of vectors2017.keys) {
@@ -558,250 +504,6 @@ Deno.test("datagrams of 2022 agree with a straight-line codec on random input", 
       }
     }
   }
-});
-
-function payloadsOf(random: Random, small: boolean): Uint8Array[] {
-  const count = 1 + random.u32() % 4;
-  return Array.from({ length: count }, () => random.bytes(1 + random.u32() % (small ? 60 : 4000)));
-}
-
-function sealPacket(
-  client: ShadowsocksPacketClient,
-  data: Uint8Array,
-  to: Endpoint,
-  seconds = TIME,
-): Uint8Array<ArrayBuffer> {
-  return sealBetween(
-    client,
-    data,
-    (buffer, start, end) => client.seal(buffer, start, end, to, seconds),
-  );
-}
-
-function answerPacket(
-  server: ShadowsocksPacketServer,
-  data: Uint8Array,
-  from: Endpoint,
-  seconds = TIME,
-): Uint8Array<ArrayBuffer> {
-  return sealBetween(
-    server,
-    data,
-    (buffer, start, end) => server.seal(server.session!, buffer, start, end, from, seconds),
-  );
-}
-
-function sealBetween(
-  { headroom, tailroom }: ShadowsocksPacketOpener,
-  data: Uint8Array,
-  seal: (buffer: Uint8Array, start: number, end: number) => number,
-): Uint8Array<ArrayBuffer> {
-  const buffer = new Uint8Array(headroom + data.length + tailroom + 1).fill(0xdd);
-  buffer.set(data, headroom);
-  const end = headroom + data.length;
-  const head = seal(buffer, headroom, end);
-  ok(head >= 0);
-  equal(buffer[end + tailroom], 0xdd);
-  return buffer.slice(head, end + tailroom);
-}
-
-/** Data and address of a datagram, or the name of the reason against it. */
-function openPacket(
-  opener: ShadowsocksPacketOpener,
-  packet: Uint8Array,
-  seconds = TIME,
-): readonly [string, unknown] | string {
-  const buffer = joinBytes([0xdd, 0xdd], packet, [0xdd]);
-  const found = opener.open(buffer, 2, 2 + packet.length, seconds);
-  if (found < 0) return PACKET_REJECT_NAMES[-found]!;
-  equal(found, opener.dataStart);
-  const { addressStart, dataStart, dataEnd } = opener;
-  return [
-    new TextDecoder().decode(buffer.subarray(dataStart, dataEnd)),
-    decodeAddress(buffer, addressStart, dataStart),
-  ];
-}
-
-Deno.test("datagrams of any method go both ways, empty and large ones too, and a cut or bent one is refused", () => {
-  const random = seededRandom(41);
-  for (const method of METHODS) {
-    const tools = testTools(random);
-    const profile = resolveShadowsocksProfile(method, passwordOf(method));
-    const client = createShadowsocksPacketClient(profile, tools);
-    const server = createShadowsocksPacketServer({ profile }, tools);
-    for (const length of [0, 1, 1400, 60_000]) {
-      const data = text.encode("d".repeat(length));
-      const to = { host: length === 1 ? "2001:db8::1" : "example.com", port: 53 };
-      const packet = sealPacket(client, data, to);
-      deepEqual(openPacket(server, packet), ["d".repeat(length), to], method);
-      deepEqual(openPacket(client, answerPacket(server, data, to)), ["d".repeat(length), to]);
-    }
-    const packet = sealPacket(client, text.encode("hello"), IPV4);
-    for (let length = 0; length < packet.length; length++) {
-      if (method === "none" && length >= 7) continue;
-      ok(typeof openPacket(server, packet.slice(0, length)) === "string", `${method} ${length}`);
-    }
-    if (method === "none") continue;
-    for (let at = 0; at < packet.length; at++) {
-      const bent = packet.slice();
-      bent[at]! ^= 1 << random.u32() % 8;
-      ok(typeof openPacket(server, bent) === "string", `${method}, byte ${at}`);
-    }
-    // None of the attempts has cost the genuine one its place.
-    deepEqual(openPacket(server, packet), ["hello", IPV4]);
-  }
-});
-
-Deno.test("a datagram of 2022 counts once, for 30 seconds, and in one direction", () => {
-  const random = seededRandom(42);
-  for (const method of METHODS.filter((name) => name.startsWith("2022"))) {
-    const tools = testTools(random);
-    const profile = resolveShadowsocksProfile(method, passwordOf(method));
-    const client = createShadowsocksPacketClient(profile, tools);
-    const server = createShadowsocksPacketServer({ profile }, tools);
-    const packet = sealPacket(client, text.encode("x"), IPV4);
-    equal(openPacket(server, packet, TIME + 31), "time");
-    equal(openPacket(server, packet, TIME - 31), "time");
-    deepEqual(openPacket(server, packet, TIME + 30), ["x", IPV4]);
-    equal(openPacket(server, packet), "replayed");
-    const answer = answerPacket(server, text.encode("y"), IPV4);
-    equal(openPacket(createShadowsocksPacketClient(profile, tools), answer), "session");
-    deepEqual(openPacket(client, answer), ["y", IPV4]);
-    equal(openPacket(client, answer), "replayed");
-    // Sent back to where it came from, it is of the wrong type, or a session of nobody.
-    equal(openPacket(server, answer), "type");
-    ok(typeof openPacket(client, packet) === "string");
-  }
-});
-
-Deno.test("datagrams of 2017 need no cipher that changes its key, and give back what they made", () => {
-  const before = openCiphers.count;
-  const tools = testTools(seededRandom(49));
-  const profile = resolveShadowsocksProfile("aes-192-gcm", "secret");
-  for (const fixed of [false, true]) {
-    const createAead: typeof tools.createAead = (method, key) => {
-      const { rekey, ...aead } = tools.createAead(method, key);
-      return fixed ? aead : { ...aead, rekey: rekey! };
-    };
-    const client = createShadowsocksPacketClient(profile, { ...tools, createAead });
-    const server = createShadowsocksPacketServer({ profile }, { ...tools, createAead });
-    for (let i = 0; i < 3; i++) {
-      const packet = sealPacket(client, text.encode(`${i}`), IPV4);
-      deepEqual(openPacket(server, packet), [`${i}`, IPV4]);
-      deepEqual(openPacket(client, answerPacket(server, text.encode("y"), IPV4)), ["y", IPV4]);
-    }
-    equal(openCiphers.count, before + 2);
-    client.close();
-    server.close();
-  }
-  equal(openCiphers.count, before);
-});
-
-Deno.test("datagrams of 2017 that are repeated are refused when salts are remembered", () => {
-  const tools = testTools(seededRandom(43));
-  const profile = resolveShadowsocksProfile("chacha20-ietf-poly1305", "secret");
-  const server = createShadowsocksPacketServer({ profile, salts: new SaltFilter() }, tools);
-  const packet = sealPacket(createShadowsocksPacketClient(profile, tools), text.encode("x"), IPV4);
-  deepEqual(openPacket(server, packet), ["x", IPV4]);
-  equal(openPacket(server, packet), "replayed");
-});
-
-Deno.test("a client of 2022 hears two server sessions, and a third once the old one is silent", () => {
-  const tools = testTools(seededRandom(44));
-  const method = "2022-blake3-aes-128-gcm";
-  const profile = resolveShadowsocksProfile(method, passwordOf(method));
-  const client = createShadowsocksPacketClient(profile, tools);
-  const hello = sealPacket(client, text.encode("x"), IPV4);
-  const servers = [1, 2, 3].map(() => {
-    const server = createShadowsocksPacketServer({ profile }, tools);
-    openPacket(server, hello);
-    return server;
-  });
-  const say = (index: number, at: number) =>
-    openPacket(client, answerPacket(servers[index]!, text.encode("y"), IPV4, TIME + at), TIME + at);
-  deepEqual(say(0, 0), ["y", IPV4]);
-  deepEqual(say(1, 10), ["y", IPV4]);
-  deepEqual(say(0, 20), ["y", IPV4]);
-  equal(say(2, 79), "session");
-  deepEqual(say(2, 80), ["y", IPV4]);
-  deepEqual(say(1, 81), ["y", IPV4]);
-  equal(say(0, 82), "session");
-});
-
-Deno.test("a server of 2022 forgets idle sessions and gives their ciphers back", () => {
-  const before = openCiphers.count;
-  const tools = testTools(seededRandom(45));
-  const method = "2022-blake3-aes-256-gcm";
-  const profile = resolveShadowsocksProfile(method, passwordOf(method));
-  const server = createShadowsocksPacketServer({ profile }, tools);
-  const clients = [0, 1, 2].map(() => createShadowsocksPacketClient(profile, tools));
-  clients.forEach((client, i) => {
-    const at = TIME + 30 * i;
-    deepEqual(openPacket(server, sealPacket(client, text.encode("x"), IPV4, at), at), ["x", IPV4]);
-    const answer = answerPacket(server, text.encode("y"), IPV4, at);
-    deepEqual(openPacket(client, answer, at), ["y", IPV4]);
-  });
-  equal(server.expire(TIME + 60, 60), 2);
-  equal(server.expire(TIME + 89, 60), 2);
-  equal(server.expire(TIME + 200, 60), 0);
-  for (const client of clients) client.close();
-  server.close();
-  equal(openCiphers.count, before);
-});
-
-Deno.test("ReplayWindow agrees with a set that remembers everything", () => {
-  const random = seededRandom(46);
-  for (const spread of [10, 500, 5000, 200_000]) {
-    const window = new ReplayWindow();
-    const seen = new Set<number>();
-    let highest = -1, centre = 0;
-    for (let i = 0; i < 4000; i++) {
-      centre += random.u32() % 3;
-      if (random.u32() % 200 === 0) centre += random.u32() % spread;
-      const id = Math.max(0, centre + random.u32() % spread - (spread >> 1));
-      const isTooOld = highest - id >= REPLAY_WINDOW_PACKETS;
-      equal(window.accepts(id), !seen.has(id) && !isTooOld, `spread ${spread}, ${i}: ${id}`);
-      if (!window.accepts(id)) continue;
-      window.mark(id);
-      seen.add(id);
-      highest = Math.max(highest, id);
-    }
-  }
-  // A jump over the whole ring leaves nothing behind of the lap before.
-  const window = new ReplayWindow();
-  for (let id = 0; id < 2048; id++) window.mark(id);
-  window.mark(20_480);
-  for (let id = 20_481 - REPLAY_WINDOW_PACKETS; id < 20_480; id++) ok(window.accepts(id), `${id}`);
-  equal(window.accepts(20_480 - REPLAY_WINDOW_PACKETS), false);
-  equal(new ReplayWindow().accepts(2 ** 53), false);
-  equal(new ReplayWindow().accepts(2 ** 53 - 1), true);
-});
-
-Deno.test("SaltFilter remembers for one to two generations, exactly, within its bound", () => {
-  const salts = new SaltFilter({ generationSeconds: 60 });
-  const random = seededRandom(47);
-  const first = random.bytes(32);
-  const add = (filter: SaltFilter, salt: Uint8Array, at: number) =>
-    filter.add(salt, 0, salt.length, at);
-  equal(add(salts, first, 0), true);
-  for (let i = 0; i < 1000; i++) equal(add(salts, random.bytes(32), i / 20), true);
-  equal(add(salts, first, 59), false);
-  equal(add(salts, random.bytes(32), 61), true);
-  equal(add(salts, first, 119), false);
-  equal(add(salts, random.bytes(32), 122), true);
-  equal(add(salts, first, 122), true);
-  equal(add(salts, random.bytes(32), 1000), true);
-  equal(salts.size, 1);
-
-  const small = new SaltFilter({ maxEntries: 10 });
-  for (let i = 0; i < 100; i++) equal(add(small, Uint8Array.of(i), 5), true);
-  ok(small.size <= 20);
-  equal(add(small, Uint8Array.of(99), 5), false);
-  const strict = new SaltFilter({ maxEntries: 10, whenFull: "refuse" });
-  for (let i = 0; i < 20; i++) equal(add(strict, Uint8Array.of(i), 5), i < 10);
-  equal(add(strict, Uint8Array.of(3), 5), false);
-  equal(add(strict, Uint8Array.of(50), 65), true);
-  equal(add(strict, Uint8Array.of(3), 65), false);
 });
 
 Deno.test("servers survive hostile streams and datagrams", () => {
