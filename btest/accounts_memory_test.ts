@@ -1,5 +1,7 @@
 import { deepEqual, equal, notDeepEqual, ok, throws } from "node:assert/strict";
 import { type Random, seededRandom } from "../internal/random.ts";
+import { createFlowCounts, Flow } from "./flow.ts";
+import { Spending } from "./spending.ts";
 import { MemoryAccounts } from "./accounts_memory.ts";
 import type { SessionInfo, TestResult } from "./api_types.ts";
 import {
@@ -194,4 +196,46 @@ Deno.test("A session without a bound need not reserve", async () => {
   equal(accounts.usage("user")!.tests, 1);
   equal(accounts.usage("nobody"), undefined);
   equal(accounts.begin(session("")).unlimited, true);
+});
+
+Deno.test("Spending takes little ahead of a slow test, stops at the bound and leaves what was not moved", () => {
+  const accounts = new MemoryAccounts();
+  accounts.set("user", "x", { limitBytes: 100_000 });
+  const counts = createFlowCounts();
+  const spending = new Spending(accounts.begin(session("user")), counts, 0);
+  let now = 0;
+  let over = -1;
+  for (; now < 200 && over < 0; now++) {
+    // A kilobyte a millisecond.
+    counts[Flow.rxBytes]! += 1000;
+    if (now < spending.nextAt) continue;
+    if (!spending.look(now)) over = now;
+  }
+  // At the bound, give or take what moves from one look to the next.
+  ok(over >= 98 && over <= 103, `over after ${over} ms`);
+  spending.settle();
+  equal(spending.nextAt, Infinity);
+
+  // Another user's test ends early: what was taken ahead goes back.
+  accounts.set("other", "x", { limitBytes: 100_000 });
+  const early = new Spending(accounts.begin(session("other")), counts, 0);
+  counts.fill(0);
+  counts[Flow.txBytes] = 30_000;
+  ok(early.look(10));
+  // All that is left for somebody else, while 30,000 are moved and some are taken ahead.
+  const rest = accounts.begin(session("other"));
+  const granted = rest.reserve("outbound", 100_000);
+  ok(granted < 70_000, `${granted} were left`);
+  early.settle();
+  equal(rest.reserve("outbound", 100_000), 70_000 - granted);
+});
+
+Deno.test("Spending of an account without a bound asks for nothing", () => {
+  const accounts = new MemoryAccounts();
+  accounts.set("user", "x");
+  const counts = createFlowCounts();
+  const spending = new Spending(accounts.begin(session("user")), counts, 0);
+  counts[Flow.txBytes] = 1e15;
+  equal(spending.nextAt, Infinity);
+  equal(spending.look(5), true);
 });
