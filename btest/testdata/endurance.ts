@@ -125,7 +125,7 @@ async function cycles(driver: Driver, workers: number, count: number): Promise<o
     });
   };
   const tenAtOnce = async (): Promise<void> => {
-    await Promise.all(Array.from({ length: 10 }, (_, i) => once(i)));
+    await Promise.all(Array.from({ length: Math.min(10, count) }, (_, i) => once(i)));
   };
   for (let i = 0; i < Math.min(20, count); i++) await once(i);
   await tenAtOnce();
