@@ -96,8 +96,20 @@ export {
 export { type NotifierOptions, openServiceNotifier, type ServiceNotifier } from "./notify.ts";
 export type { Reactor, Watch } from "./reactor.ts";
 export {
+  openRelayHost,
+  type Relay,
+  type RelayDirection,
+  type RelayEnd,
+  type RelayHost,
+  type RelayHostOptions,
+  type RelayOptions,
+  type RelayResult,
+  type RelayTraits,
+} from "./relay.ts";
+export {
   type ConnectOptions,
   type ConstantBuffer,
+  type DialOptions,
   type ListenOptions,
   openStreamHost,
   STREAM_END,

@@ -95,6 +95,14 @@ export interface ConnectOptions extends StreamOptions {
   readonly signal?: AbortSignal;
 }
 
+/** How to {@linkcode StreamHost.dial}. */
+export interface DialOptions extends StreamOptions {
+  /** Whom to. */
+  readonly remote: SocketAddress;
+  /** From which local address; port 0 takes any free one. Needs the `bind` trait. */
+  readonly bind?: SocketAddress;
+}
+
 /** Why a connection is gone. */
 export interface StreamFailure {
   /** `reset`: the peer, or something on the way, cut it. `timed-out`: it fell silent. `unreachable`: no way there. */
@@ -325,6 +333,14 @@ export interface StreamHost extends AsyncDisposable {
    * @throws {CapabilityError} `ffi.no-bind` for `bind` without the trait.
    */
   connect(options: ConnectOptions): Promise<StreamConnection>;
+  /**
+   * Connects without a promise, for a thread that blocks in {@linkcode turn}, where none would settle. `done` is called
+   * once with the connection or with why there is none, possibly before this returns; never after the host was closed.
+   *
+   * @returns Gives up: idempotent, and `done` is not called any more. Limits of time are the caller's.
+   * @throws {TypeError} @throws {RangeError} For an address or option that is none.
+   */
+  dial(options: DialOptions, done: (outcome: StreamConnection | SystemError) => void): () => void;
   /**
    * Makes a connection of a descriptor that {@linkcode StreamConnection.detach} gave away; it belongs to the connection
    * from here on. Needs the `detach` trait.

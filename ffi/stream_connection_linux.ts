@@ -96,6 +96,11 @@ export class LinuxStreamConnection implements StreamConnection {
     return this.#fd < 0;
   }
 
+  /** Whether a receive or a send waits, so that it cannot be given away. */
+  get waits(): boolean {
+    return !this.#receiving.idle || !this.#sending.idle;
+  }
+
   get receiveBufferBytes(): number {
     return this.#fd < 0 ? 0 : bufferBytes(this.#context.library, this.#fd, "receiveBuffer");
   }

@@ -3,8 +3,16 @@
 
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { type ContractCase, runContract } from "../internal/testing/contract.ts";
-import { STREAM_END, WOULD_BLOCK } from "./stream.ts";
-import { collect, DRIVERS, pair, pattern, type Subject } from "./testdata/stream_subject.ts";
+import { SystemError } from "../internal/errors.ts";
+import { STREAM_END, type StreamConnection, WOULD_BLOCK } from "./stream.ts";
+import {
+  collect,
+  DRIVERS,
+  LOOPBACK,
+  pair,
+  pattern,
+  type Subject,
+} from "./testdata/stream_subject.ts";
 
 /** The sizes at which buffers, pages and 16-bit numbers end. */
 const SIZES = [1, 2, 1459, 1460, 4096, 16_384, 16_385, 65_535, 65_536, 65_537, 300_000, 1 << 21];
@@ -38,6 +46,34 @@ const SUITE: readonly ContractCase<Subject>[] = [
     deepEqual(got, bytes);
     equal(end, STREAM_END);
   }],
+
+  [
+    "dials without a promise: a connection, a refusal, or nothing more when given up",
+    async (given) => {
+      const { host } = given;
+      const listener = await host.listen({ bind: LOOPBACK });
+      const outcomes: (StreamConnection | SystemError)[] = [];
+      host.dial({ remote: listener.local }, (outcome) => outcomes.push(outcome));
+      const server = await given.settled(listener.accept(), "it to be accepted");
+      await given.until(() => outcomes.length === 1, "the connection");
+      const client = outcomes[0] as StreamConnection;
+      deepEqual(client.remote, listener.local);
+      deepEqual(client.local, server!.remote);
+      await given.settled(client.send(pattern(9), 0, 9), "it to be sent");
+      deepEqual((await collect(given, server!, 9)).bytes, pattern(9));
+      await listener.close();
+      host.dial({ remote: listener.local }, (outcome) => outcomes.push(outcome));
+      await given.until(() => outcomes.length === 2, "the refusal");
+      ok(outcomes[1] instanceof SystemError);
+      equal(outcomes[1].errnoName, "ECONNREFUSED");
+      // Given up, it is silent: one that is refused afterwards shows that the time for an answer has passed.
+      host.dial({ remote: listener.local }, (outcome) => outcomes.push(outcome))();
+      host.dial({ remote: listener.local }, (outcome) => outcomes.push(outcome));
+      await given.until(() => outcomes.length === 3, "the second refusal");
+      throws(() => host.dial({ remote: { ...listener.local, port: -1 } }, () => {}), RangeError);
+      equal(outcomes.length, 3);
+    },
+  ],
 
   ["waits for bytes with a promise, and answers at once when they are there", async (given) => {
     const { client, server } = await pair(given);

@@ -24,9 +24,11 @@ import { type Libc, requireLibc } from "./libc_linux.ts";
 import type { Reactor } from "./reactor.ts";
 import { openReactor } from "./reactor_linux.ts";
 import { SocketOptions } from "./sockopt_linux.ts";
+import { SystemError } from "../internal/errors.ts";
 import type {
   ConnectOptions,
   ConstantBuffer,
+  DialOptions,
   ListenOptions,
   StreamConnection,
   StreamHost,
@@ -60,7 +62,8 @@ export async function openLinuxHost(
   return new LinuxStreamHost(library, loop, loop);
 }
 
-class LinuxStreamHost implements StreamHost {
+/** A host of the kernel's driver. */
+export class LinuxStreamHost implements StreamHost {
   readonly traits: StreamTraits;
   readonly fallbackReason = "";
   readonly #library: Libc;
@@ -99,6 +102,16 @@ class LinuxStreamHost implements StreamHost {
     };
   }
 
+  /** The loop of the host's own thread; `undefined` when it waits for events. For relays. @ignore */
+  get loop(): ThreadLoop | undefined {
+    return this.#loop;
+  }
+
+  /** How its streams wait. For relays. @ignore */
+  get reactor(): Reactor {
+    return this.#context.reactor;
+  }
+
   get wakeDescriptor(): number {
     return this.#ownLoop().wakeDescriptor;
   }
@@ -130,6 +143,37 @@ class LinuxStreamHost implements StreamHost {
     } finally {
       limit.done();
     }
+  }
+
+  dial(options: DialOptions, done: (outcome: StreamConnection | SystemError) => void): () => void {
+    this.#mustBeOpen("connect");
+    let fd: number;
+    try {
+      fd = this.#start(options);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      done(error);
+      return nothing;
+    }
+    const library = this.#library;
+    const watch = this.#context.reactor.watch(fd, "write", () => {
+      this.#attempts.delete(end);
+      watch.cancel();
+      const errno = new SocketOptions(library, fd).get("error");
+      if (errno !== 0) {
+        library.close(fd);
+        return done(systemError("connect", errno, connectTo(options.remote)));
+      }
+      const { local, remote } = socketAddresses(library, fd);
+      done(new LinuxStreamConnection(this.#context, fd, local, remote));
+    });
+    const end = (): void => {
+      if (!this.#attempts.delete(end)) return;
+      watch.cancel();
+      library.close(fd);
+    };
+    this.#attempts.add(end);
+    return end;
   }
 
   adopt(descriptor: number): StreamConnection {
@@ -235,6 +279,8 @@ class LinuxStreamHost implements StreamHost {
     if (this.#closed) throw new TypeError(`Cannot ${what}: the host is closed`);
   }
 }
+
+function nothing(): void {}
 
 function connectTo(remote: SocketAddress): string {
   return `connect to ${formatAddress(remote)}`;

@@ -4,11 +4,13 @@
  * @module
  */
 import { setImmediate } from "node:timers";
-import { CapabilityError } from "../internal/errors.ts";
-import { ADDRESS_BYTES, type SocketAddress, writeAddress } from "./address.ts";
+import { CapabilityError, type SystemError } from "../internal/errors.ts";
+import { ADDRESS_BYTES, formatAddress, type SocketAddress, writeAddress } from "./address.ts";
+import { fromRuntimeError } from "./errno.ts";
 import type {
   ConnectOptions,
   ConstantBuffer,
+  DialOptions,
   ListenOptions,
   StreamConnection,
   StreamHost,
@@ -123,6 +125,24 @@ export class PortableStreamHost implements StreamHost {
     } finally {
       limit.done();
     }
+  }
+
+  dial(options: DialOptions, done: (outcome: StreamConnection | SystemError) => void): () => void {
+    this.#mustBeOpen("connect");
+    checkAddress(options.remote);
+    const controller = new AbortController();
+    this.connect({ ...options, signal: controller.signal }).then(
+      (connection) => {
+        if (controller.signal.aborted) connection.close({ reset: true });
+        else done(connection);
+      },
+      (error) => {
+        // Closing the host ends attempts without a word.
+        if (controller.signal.aborted || this.#closed !== undefined) return;
+        done(fromRuntimeError(error, "connect", `connect to ${formatAddress(options.remote)}`));
+      },
+    );
+    return () => controller.abort();
   }
 
   adopt(_descriptor: number): StreamConnection {

@@ -9,14 +9,39 @@ import {
   EPOLL_CLOEXEC,
   EPOLL_CTL_ADD,
   EPOLL_CTL_DEL,
+  EPOLL_CTL_MOD,
+  EPOLLET,
   EPOLLIN,
   EPOLLOUT,
+  EPOLLRDHUP,
   F_DUPFD_CLOEXEC,
 } from "./constants_linux.ts";
 import { EEXIST, EINTR, systemError } from "./errno.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
 import type { Reactor, Watch } from "./reactor.ts";
 import { EPOLL_EVENT, TIMESPEC } from "./structs_linux.ts";
+
+/** Who is told about a descriptor that is watched by {@linkcode ThreadLoop.watchEdges}. */
+export interface EdgeListener {
+  /** Something changed. @param events `EPOLLIN`, `EPOLLOUT`, `EPOLLRDHUP`, `EPOLLHUP`, `EPOLLERR` as they are now. */
+  edge(events: number): void;
+}
+
+/** A descriptor watched by {@linkcode ThreadLoop.watchEdges}. */
+export interface EdgeWatch {
+  /** Tells the listener once more, in the next turn, if there is anything to tell: for one that stopped to be fair. */
+  again(): void;
+  /** Stops watching; idempotent. To be called before the descriptor is closed. */
+  cancel(): void;
+}
+
+/** A callback of {@linkcode ThreadLoop.every}. */
+export interface Tick {
+  /** Milliseconds between two calls. */
+  readonly everyMs: number;
+  /** Ends it; idempotent. */
+  cancel(): void;
+}
 
 /**
  * A reactor whose callbacks run inside {@linkcode ThreadLoop.turn}, on the thread that calls it.
@@ -42,6 +67,8 @@ export class ThreadLoop implements Reactor {
   readonly #timeoutAddress: bigint;
   readonly #change = new DataView(new ArrayBuffer(EPOLL_EVENT.size));
   readonly #counter = new BigUint64Array(new ArrayBuffer(8));
+  /** Replaced, never changed: one that runs may cancel another. */
+  #ticks: readonly LoopTick[] = [];
   #closed = false;
 
   /** @throws {SystemError} When the process has no descriptors left. @throws {CapabilityError} Without a C library. */
@@ -71,7 +98,7 @@ export class ThreadLoop implements Reactor {
     if (this.#closed) throw new TypeError("Cannot watch a descriptor: the reactor is closed");
     const slot = this.#free.pop() ?? this.#slots.length;
     const events = interest === "read" ? EPOLLIN : EPOLLOUT;
-    const watch = new LoopWatch(this, descriptor, events, slot, ready);
+    const watch = new LoopWatch(this, descriptor, events, slot, ready, undefined);
     this.#slots[slot] = watch;
     try {
       this.enter(watch);
@@ -80,6 +107,43 @@ export class ThreadLoop implements Reactor {
       throw error;
     }
     return watch;
+  }
+
+  /**
+   * Watches both directions of a descriptor, edge-triggered: it is entered once and costs no further call. The listener
+   * must go on until the kernel answers `EAGAIN`. The descriptor must not be watched otherwise.
+   *
+   * @throws {SystemError} When the kernel cannot watch the descriptor. @throws {TypeError} When the loop is closed.
+   */
+  watchEdges(descriptor: number, listener: EdgeListener): EdgeWatch {
+    if (this.#closed) throw new TypeError("Cannot watch a descriptor: the reactor is closed");
+    const slot = this.#free.pop() ?? this.#slots.length;
+    const watch = new LoopWatch(this, descriptor, EDGES, slot, nobody, listener);
+    this.#slots[slot] = watch;
+    if (this.#add(descriptor, EDGES, slot, watch.generation)) {
+      watch.inKernel = true;
+      return watch;
+    }
+    const errno = this.#library.errno();
+    this.leave(watch);
+    throw systemError("epoll_ctl", errno, `watch descriptor ${descriptor}`);
+  }
+
+  /**
+   * Calls back at the end of a turn about every `everyMs` milliseconds, ending the sleep for it. For coarse limits; what
+   * is due sooner belongs to the caller's own deadlines.
+   */
+  every(everyMs: number, call: () => void): Tick {
+    const tick: LoopTick = {
+      everyMs,
+      call,
+      next: performance.now() + everyMs,
+      cancel: () => {
+        this.#ticks = this.#ticks.filter((other) => other !== tick);
+      },
+    };
+    this.#ticks = [...this.#ticks, tick];
+    return tick;
   }
 
   /**
@@ -92,25 +156,16 @@ export class ThreadLoop implements Reactor {
    */
   turn(maxWaitMs: number): number {
     if (this.#closed) return 0;
-    const found = this.#wait(maxWaitMs);
-    const events = this.#events;
+    const found = this.#wait(this.#ticks.length === 0 ? maxWaitMs : this.#untilTick(maxWaitMs));
+    let served = 0;
     let calls = 0;
-    for (let at = EPOLL_EVENT.data, i = 0; i < found; i++, at += EPOLL_EVENT.size) {
-      const slot = events.getUint32(at, true);
-      if (slot === 0) {
-        this.#library.read(this.wakeDescriptor, this.#counter, 8n);
-        continue;
-      }
-      // An earlier callback of this turn may have cancelled the watch, and another taken over its slot.
-      const watch = this.#slots[slot];
-      if (watch === undefined || watch.generation !== events.getUint32(at + 4, true)) continue;
-      if (watch.armed) {
-        watch.armed = false;
-        calls++;
-        watch.ready();
-      }
-      if (!watch.armed) this.#remove(watch);
+    try {
+      while (served < found) calls += this.#serve(served++);
+    } finally {
+      // Only after a callback threw is something left: what is level-triggered comes again by itself.
+      for (; served < found; served++) this.#repeatEdge(served);
     }
+    if (this.#ticks.length > 0) this.#runTicks();
     return calls;
   }
 
@@ -159,6 +214,16 @@ export class ThreadLoop implements Reactor {
     throw systemError("epoll_ctl", errno, `watch descriptor ${watch.descriptor}`);
   }
 
+  /** Has an edge reported again. For {@linkcode LoopWatch} only. @ignore */
+  repeat(watch: LoopWatch): void {
+    const change = this.#change;
+    change.setUint32(EPOLL_EVENT.events, EDGES, true);
+    change.setUint32(EPOLL_EVENT.data, watch.slot, true);
+    change.setUint32(EPOLL_EVENT.data + 4, watch.generation, true);
+    // Changing an entry makes the kernel look at the descriptor afresh (epoll_ctl(2), EPOLLET).
+    this.#library.epoll_ctl(this.#epoll, EPOLL_CTL_MOD, watch.descriptor, change);
+  }
+
   /** Forgets a watch. For {@linkcode LoopWatch} only. @ignore */
   leave(watch: LoopWatch): void {
     if (this.#slots[watch.slot] !== watch) return;
@@ -166,6 +231,54 @@ export class ThreadLoop implements Reactor {
     if (watch.copy >= 0) this.#library.close(watch.copy);
     this.#slots[watch.slot] = undefined;
     this.#free.push(watch.slot);
+  }
+
+  /** Serves one event of the turn. @returns How many callbacks ran. */
+  #serve(event: number): number {
+    const events = this.#events;
+    const at = event * EPOLL_EVENT.size;
+    const slot = events.getUint32(at + EPOLL_EVENT.data, true);
+    if (slot === 0) {
+      this.#library.read(this.wakeDescriptor, this.#counter, 8n);
+      return 0;
+    }
+    const watch = this.#slots[slot];
+    // An earlier callback of this turn may have cancelled the watch, and another taken over its slot.
+    if (watch?.generation !== events.getUint32(at + EPOLL_EVENT.data + 4, true)) return 0;
+    if (watch.listener !== undefined) {
+      watch.listener.edge(events.getUint32(at + EPOLL_EVENT.events, true));
+      return 1;
+    }
+    const { armed } = watch;
+    if (armed) {
+      watch.armed = false;
+      watch.ready();
+    }
+    if (!watch.armed) this.#remove(watch);
+    return armed ? 1 : 0;
+  }
+
+  /** An edge is told once: one that nobody served has to be asked for anew. */
+  #repeatEdge(event: number): void {
+    const at = event * EPOLL_EVENT.size + EPOLL_EVENT.data;
+    const watch = this.#slots[this.#events.getUint32(at, true)];
+    if (watch?.generation !== this.#events.getUint32(at + 4, true)) return;
+    if (watch.listener !== undefined) watch.again();
+  }
+
+  #untilTick(maxWaitMs: number): number {
+    let next = Infinity;
+    for (const tick of this.#ticks) next = Math.min(next, tick.next);
+    return Math.min(maxWaitMs, Math.max(0, next - performance.now()));
+  }
+
+  #runTicks(): void {
+    const now = performance.now();
+    for (const tick of this.#ticks) {
+      if (now < tick.next) continue;
+      tick.next = now + tick.everyMs;
+      tick.call();
+    }
   }
 
   #add(descriptor: number, events: number, slot: number, generation: number): boolean {
@@ -207,7 +320,7 @@ export class ThreadLoop implements Reactor {
   }
 }
 
-class LoopWatch implements Watch {
+class LoopWatch implements Watch, EdgeWatch {
   armed = true;
   cancelled = false;
   /** Whether the kernel's set holds it; it may stay there unarmed until its next event. */
@@ -223,7 +336,12 @@ class LoopWatch implements Watch {
     readonly events: number,
     readonly slot: number,
     readonly ready: () => void,
+    readonly listener: EdgeListener | undefined,
   ) {}
+
+  again(): void {
+    if (!this.cancelled) this.loop.repeat(this);
+  }
 
   arm(): void {
     if (this.armed || this.cancelled) return;
@@ -240,6 +358,15 @@ class LoopWatch implements Watch {
 
 // Only has to differ between two users of one slot.
 let generations = 0;
+
+interface LoopTick extends Tick {
+  readonly call: () => void;
+  next: number;
+}
+
+/** What an edge-triggered watch is told; errors and hang-ups come unasked. */
+const EDGES: number = (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) >>> 0;
+function nobody(): void {}
 
 /** Events one epoll_wait can report; what does not fit comes with the next. */
 const EVENTS = 256;

@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { EFD_NONBLOCK, EPOLLIN, EPOLLOUT } from "./constants_linux.ts";
 import { bindAll } from "./libc_linux.ts";
 import { ThreadLoop } from "./thread_loop_linux.ts";
 
@@ -117,4 +118,60 @@ test("a callback may close the loop", (loop) => {
   equal(loop.turn(1000), 1);
   equal(loop.turn(1000), 0);
   library!.close(fd);
+});
+
+test("an edge is told once, with what is true then, and again when asked for", (loop) => {
+  const fd = library!.eventfd(1, EFD_NONBLOCK);
+  const told: number[] = [];
+  const watch = loop.watchEdges(fd, { edge: (events) => told.push(events) });
+  equal(loop.turn(1000), 1);
+  equal(loop.turn(0), 0, "still readable, but no edge");
+  watch.again();
+  equal(loop.turn(1000), 1);
+  library!.read(fd, new Uint8Array(8), 8n);
+  loop.turn(0);
+  watch.again();
+  equal(loop.turn(1000), 1);
+  deepEqual(told, [EPOLLIN | EPOLLOUT, EPOLLIN | EPOLLOUT, EPOLLOUT]);
+  watch.cancel();
+  watch.cancel();
+  watch.again();
+  library!.write(fd, new BigUint64Array([1n]), 8n);
+  equal(loop.turn(0), 0);
+  throws(() => loop.watchEdges(-1, { edge: () => {} }), /Cannot watch descriptor -1/);
+  library!.close(fd);
+});
+
+test("an edge behind an error in a callback is not lost", (loop) => {
+  const fds = [1, 1, 1].map((count) => library!.eventfd(count, EFD_NONBLOCK));
+  const told: number[] = [];
+  fds.forEach((fd, i) =>
+    loop.watchEdges(fd, {
+      edge: () => {
+        told.push(i);
+        if (told.length === 1) throw new RangeError("first");
+      },
+    })
+  );
+  throws(() => loop.turn(1000), RangeError);
+  equal(loop.turn(1000), 2);
+  deepEqual(told.toSorted(), [0, 1, 2]);
+  for (const fd of fds) library!.close(fd);
+});
+
+test("a tick ends sleeps in time, for as long as it is wanted", (loop) => {
+  let slow = 0, fast = 0;
+  const start = performance.now();
+  const one = loop.every(5, () => fast++);
+  loop.every(60_000, () => slow++).cancel();
+  while (fast < 4) {
+    loop.turn(Infinity);
+    ok(performance.now() - start < 5000);
+  }
+  ok(performance.now() - start >= 20);
+  one.cancel();
+  const before = fast;
+  loop.turn(15);
+  equal(fast, before);
+  equal(slow, 0);
 });
