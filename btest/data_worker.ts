@@ -149,11 +149,11 @@ async function run(): Promise<void> {
 /** Nobody writes here. */
 const NEVER: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4));
 /**
- * How long data gathers, milliseconds; the kernel adds half of that. A receiver woken for each piece spends more time on
+ * How long data gathers, milliseconds; the kernel adds 0.05. A receiver woken for each piece spends more time on
  * falling asleep than on the data, and the sender as much on waking it: with this, TCP and UDP go 10 to 20 % faster at
  * three fifths of the receiver's processor time (bench:btest, ADR 0021). Longer, and the data is no longer in the cache.
  */
-const GATHER_MS = 0.1;
+const GATHER_MS = 0.2;
 /** Longest sleep, milliseconds. */
 const MAX_SLEEP_MS = 1000;
 

@@ -16,6 +16,7 @@ import {
   writeAddress,
 } from "../ffi/mod.ts";
 import { secureRandom } from "../internal/random.ts";
+import { nextTurn } from "../internal/time/turn.ts";
 import type { Clockwork, Timed } from "./clockwork.ts";
 import { type DataFlow, Flow, type FlowCounts, type FlowEvents, type UdpPlan } from "./flow.ts";
 import {
@@ -166,6 +167,8 @@ export class UdpFlow implements DataFlow, Timed {
   async #stop(): Promise<void> {
     this.#ground.clockwork.remove(this);
     this.#socket.watch(undefined);
+    // A runtime reads datagrams in turns of its own.
+    if (this.#socket.traits.driver === "node") await nextTurn();
     // What the kernel has already is still counted; more than a buffer full would be a new test.
     this.#receiveBatches(DRAIN_BATCHES);
     this.#publish();
