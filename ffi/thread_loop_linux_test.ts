@@ -128,9 +128,8 @@ test("an edge is told once, with what is true then, and again when asked for", (
   equal(loop.turn(0), 0, "still readable, but no edge");
   watch.again();
   equal(loop.turn(1000), 1);
+  // Reading makes room, which is an edge of its own.
   library!.read(fd, new Uint8Array(8), 8n);
-  loop.turn(0);
-  watch.again();
   equal(loop.turn(1000), 1);
   deepEqual(told, [EPOLLIN | EPOLLOUT, EPOLLIN | EPOLLOUT, EPOLLOUT]);
   watch.cancel();
