@@ -180,7 +180,7 @@ export class UdpFlow implements DataFlow, Timed {
     if (this.#stopped !== undefined) return;
     if (this.#plan.sends) {
       const most = this.#run * SEND_ENTRIES;
-      for (let calls = TURN_CALLS; calls > 0; calls--) {
+      for (let calls = this.#plan.receives ? 1 : TURN_CALLS; calls > 0; calls--) {
         const due = this.#pacer.take(now, most);
         if (due === 0) break;
         this.#send(due);
@@ -343,7 +343,7 @@ export class UdpFlow implements DataFlow, Timed {
 const RUN_BYTES = 65_507;
 /** Runs handed over in one call. */
 const SEND_ENTRIES = 4;
-/** Calls of one turn, before anybody else has one. */
+/** Calls of one turn, before anybody else has one; who also receives looks after each at what arrived meanwhile. */
 const TURN_CALLS = 16;
 /** How often drops are asked for, milliseconds. */
 const PUBLISH_EVERY_MS = 100;
