@@ -49,6 +49,11 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
     loaded: "with the importer",
   },
   "jsonc-parser": { places: /^proxy\/config_file\.ts$/, loaded: "on first use" },
+  "prom-client": { places: /^internal\/prometheus\.ts$/, loaded: "on first use" },
+  "hono": {
+    places: /^internal\/http\/|^(?:btest\/pro\/dashboard|proxy\/clash_api|neighsync\/rest)\.ts$/,
+    loaded: "on first use",
+  },
   "fast-check": { places: /^internal\/testing\//, loaded: "with the importer" },
 };
 
