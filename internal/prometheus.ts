@@ -87,8 +87,9 @@ export async function openExposition(
   }
   const { Registry } = await import("prom-client");
   // One for each format: a registry renames its counters when it writes OpenMetrics.
-  const classic = new Registry(Registry.PROMETHEUS_CONTENT_TYPE);
-  const open = new Registry(Registry.OPENMETRICS_CONTENT_TYPE);
+  const classic = new Registry();
+  const open = new Registry();
+  open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as typeof open.contentType);
   for (const registry of [classic, open]) {
     for (const metric of metrics) {
       const { name, help, type } = metric;
