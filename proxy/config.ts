@@ -6,13 +6,13 @@
 
 import { checkMeaning } from "./config_check.ts";
 import {
-  ConfigDocument,
+  type ConfigDocument,
   type ConfigProblem,
   type ConfigSource,
   formatProblem,
   located,
-  parseConfigText,
 } from "./config_file.ts";
+import { mergeDocuments } from "./config_merge.ts";
 import type { ProxyConfig } from "./config_types.ts";
 import { checkShape } from "./options.ts";
 
@@ -28,11 +28,7 @@ export type ConfigResult =
  * @returns The configuration, or all problems in the order of the files.
  */
 export async function readProxyConfig(sources: readonly ConfigSource[]): Promise<ConfigResult> {
-  const documents = await Promise.all(sources.map(parseConfigText));
-  const document = documents.reduce(
-    (earlier, later) => earlier.mergedWith(later),
-    new ConfigDocument(undefined, []),
-  );
+  const document = await mergeDocuments(sources);
   return checkDocument(document, sources.map(({ name }) => name));
 }
 

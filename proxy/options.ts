@@ -224,7 +224,8 @@ function problemOf(issue: v.BaseIssue<unknown>): SchemaProblem {
     return { path, message: first, hint: suggestion(String(path.at(-1)), known), atKey: true };
   }
   if (first.startsWith(UNSUPPORTED)) {
-    return { path, message: first, hint: "remove it", atKey: false };
+    const [message = first, hint = "remove it"] = first.split("; ");
+    return { path, message, hint, atKey: false };
   }
   if (known.length > 0) return chosen(issue, path, first, known);
   // Valibot reports a missing member at the object, with the member's key at the end of the path.
@@ -263,7 +264,8 @@ function suggestion(word: string, known: readonly string[]): string {
   if (near !== undefined && (word.length > 3 || near[0] === word[0])) {
     return `did you mean ${JSON.stringify(near)}?`;
   }
-  return `expected one of ${known.map((name) => JSON.stringify(name)).join(", ")}`;
+  const shownNames = known.slice(0, 16).map((name) => JSON.stringify(name)).join(", ");
+  return `expected one of ${shownNames}${known.length > 16 ? ", …" : ""}`;
 }
 
 function shown(input: unknown): string {

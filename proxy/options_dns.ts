@@ -89,6 +89,7 @@ function serverValue(): Value<DnsServerConfig> {
   return tagged<DnsServerConfig>({
     key: "type",
     what: "DNS server type",
+    old: { key: "address", use: 'use "type" and "server"' },
     variants: {
       local: record<LocalDnsServerConfig>({
         type: required(oneOf(["local"]), "The system's resolver"),

@@ -29,6 +29,7 @@ import {
   list,
   mapped,
   nonEmpty,
+  noneRequired,
   numberOrWord,
   oneOf,
   optional,
@@ -134,7 +135,7 @@ function ruleValue<A extends { readonly action: string }>(
   const kinds = { default: defaultFields(place), logical: logicalFields(place) };
   const variants = Object.entries(kinds).map(([type, conditions]) => {
     const byAction = Object.entries<object>(actions).map(([action, own]) => {
-      const fields = { action: field(text(), action, "What is done"), ...own, ...conditions };
+      const fields = { ...conditions, action: field(text(), action, "What is done"), ...own };
       const split = (members: Members): { condition: RuleCondition; action: A } => {
         const names = ["action", ...Object.keys(own)];
         const chosen = Object.fromEntries(names.map((name) => [name, members[name]]));
@@ -147,10 +148,11 @@ function ruleValue<A extends { readonly action: string }>(
       });
       return [action, mapped(value, split)] as const;
     });
+    const words = oneOf(Object.keys(actions));
     const published = record<Members>({
-      action: field(text(), "route", "What is done"),
-      ...every,
       ...conditions,
+      action: field(words, "route", "What is done"),
+      ...noneRequired(every),
     });
     return [
       type,

@@ -56,9 +56,9 @@ const KEEP_ALIVE = {
 
 /** {@linkcode ListenConfig}. */
 export const LISTEN: FieldsOf<ListenConfig> = {
-  ...KEEP_ALIVE,
   address: field(address(), "127.0.0.1", "Address to listen on", "listen"),
   port: field(integer(0, 65535), 0, "Port; 0 lets the system choose", "listen_port"),
+  ...KEEP_ALIVE,
   reuseAddr: field(boolean(), false, "Share the port with a closing listener"),
   udpTimeoutMs: field(duration(), "5m", "Silence after which a UDP session ends"),
   detour: optional(reference(), "Tag of the inbound that connections are handed to"),
@@ -114,8 +114,8 @@ export const ASKING: FieldsOf<DnsRouteOptions> = {
 
 /** {@linkcode DialConfig}. */
 export const DIAL: FieldsOf<DialConfig> = {
-  ...KEEP_ALIVE,
   detour: optional(reference(), "Tag of the outbound that connections are made through"),
+  ...KEEP_ALIVE,
   inet4BindAddress: optional(addressOf(4), "IPv4 address to connect from"),
   inet6BindAddress: optional(addressOf(6), "IPv6 address to connect from"),
   reuseAddr: field(boolean(), false, "Share the local address"),
@@ -146,7 +146,9 @@ export function recordWith<T extends object, S extends object, N extends string>
   shared: FieldsOf<S>,
   unsupported: UnsupportedFields = {},
 ): Value<T & { readonly [K in N]: S }> {
-  const flat = record<T & S>({ ...own, ...shared } as FieldsOf<T & S>, unsupported);
+  // Where one listens stands right behind the type and the tag; how one dials stands at the end.
+  const head = group === "listen" ? Object.fromEntries(Object.entries(own).slice(0, 2)) : own;
+  const flat = record<T & S>({ ...head, ...shared, ...own } as FieldsOf<T & S>, unsupported);
   const ownNames = Object.keys(own);
   const sharedNames = Object.keys(shared);
   return mapped(flat, (values) => {

@@ -56,8 +56,23 @@ export function required<T>(value: Value<T>, help: string, key?: string): Field<
   return { schema: described(value, help), key };
 }
 
+/** Fields of which none is required. */
+export function noneRequired(
+  fields: Readonly<Record<string, Field<unknown>>>,
+): Readonly<Record<string, Field<unknown>>> {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, { schema, key }]) => {
+      const loose = schema.type === "optional" ? schema : v.optional(schema);
+      return [name, { schema: loose, key }];
+    }),
+  );
+}
+
 function described<T>(value: Value<T>, help: string): Value<T> {
-  return v.pipe(value, v.description(help));
+  // The published schema ends at the first change of a value, so the description goes right behind the beginning.
+  if (!("pipe" in value) || !Array.isArray(value.pipe)) return v.pipe(value, v.description(help));
+  const [first, ...rest]: Value<unknown>[] = value.pipe;
+  return v.pipe(described(first!, help), ...rest as [Value<T>]);
 }
 
 /** The key of a name: `tcpKeepAliveMs` is `tcp_keep_alive`; files write the unit in the value. */
@@ -87,8 +102,19 @@ export function record<T extends object>(
     entries[written] = schema;
   }
   const known = [...names.keys()];
+  const members = v.looseObject(entries, "an object");
   const object = v.pipe(
-    v.looseObject(entries, "an object"),
+    {
+      ...members,
+      "~run": (dataset, config) => {
+        const input: unknown = dataset.value;
+        // To Valibot a list is an object without the members.
+        if (Array.isArray(input)) return NO_OBJECT["~run"](dataset, config);
+        const result = members["~run"](dataset, config);
+        if (isObject(input) && isObject(result.value)) keepSkipped(input, result.value);
+        return result;
+      },
+    } satisfies typeof members,
     v.rawCheck(({ dataset, addIssue }) => {
       const input: unknown = dataset.value;
       if (!isObject(input)) return;
@@ -112,6 +138,16 @@ export function record<T extends object>(
   // Each member was checked by the field it was declared with, so the assembled object has the declared shape.
   return object as Value<unknown> as Value<T>;
 }
+
+/** Copies the keys that Valibot leaves out unseen, so that they are reported like any unknown one. */
+function keepSkipped(from: object, into: object): void {
+  for (const key of ["__proto__", "prototype", "constructor"]) {
+    if (!Object.hasOwn(from, key)) continue;
+    Object.defineProperty(into, key, { value: Reflect.get(from, key), enumerable: true });
+  }
+}
+
+const NO_OBJECT = v.never("an object");
 
 /** Values that switch a feature off say what this build does anyway. */
 function isOff(value: unknown): boolean {
@@ -175,22 +211,26 @@ export interface Choice<T> {
   readonly unsupported?: UnsupportedFields;
   /** The value when the field is left out; `undefined` requires it. */
   readonly fallback?: string;
+  /** A field of old versions instead of the discriminating one, with what to use. */
+  readonly old?: { readonly key: string; readonly use: string };
   /** What the published schema shows instead of all variants, when they differ little. */
   readonly published?: Value<unknown>;
 }
 
 /** An object whose shape depends on one of its fields. */
-export function tagged<T>(
-  { key, what, variants, unsupported = {}, fallback }: Choice<T>,
-): Value<T> {
+export function tagged<T>(choice: Choice<T>): Value<T> {
+  const { key, what, variants, unsupported = {}, fallback, published, old } = choice;
   const names = Object.keys(variants);
-  return dispatch(Object.values(variants), (input) => {
+  return dispatch(published === undefined ? Object.values(variants) : [published], (input) => {
     if (!isObject(input)) return Object.values(variants)[0]!;
     let given = input[key];
     if (given === undefined || given === "") given = fallback;
     if (typeof given === "string" && Object.hasOwn(variants, given)) return variants[given]!;
     if (typeof given === "string" && Object.hasOwn(unsupported, given)) {
       return UNSUPPORTED + unsupported[given];
+    }
+    if (given === undefined && old !== undefined && Object.hasOwn(input, old.key)) {
+      return `${UNSUPPORTED}the field ${JSON.stringify(old.key)}; ${old.use}`;
     }
     const found = given === undefined ? `missing ${what}` : `unknown ${what}`;
     return `${found}\n${[...names, ...Object.keys(unsupported)].join("\n")}`;
@@ -226,7 +266,9 @@ export function later<T>(value: () => Value<T>): Value<T> {
 
 /** A number, or a word that stands for one. */
 export function numberOrWord(words: Readonly<Record<string, number>>, max: number): Value<number> {
-  const expected = `a number, 0 to ${max}, or one of ${Object.keys(words).join(", ")}`;
+  const expected = `a number, 0 to ${max}, or a name like ${
+    Object.keys(words).slice(0, 5).join(", ")
+  }`;
   const number = v.pipe(
     v.number(expected),
     v.integer(expected),
