@@ -366,7 +366,7 @@ Deno.test("docs/proxy-schema.json is what the schemas say", async () => {
 Deno.test("generate() makes names, random text and keys", () => {
   match(generateUuid(), /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
   equal(
-    generateRandom(3, "hex", { ...seededRandom(1), bytes: () => Uint8Array.of(1, 2, 255) }),
+    generateRandom(3, "hex", () => Uint8Array.of(1, 2, 255)),
     "0102ff",
   );
   match(generate(["rand", "--base64", "16"])[0]!, /^[\w+/]{22}==$/);

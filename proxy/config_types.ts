@@ -139,7 +139,8 @@ export interface UserConfig {
   readonly password: string;
 }
 
-interface InboundCommon {
+/** What all inbounds have. */
+export interface InboundEntry {
   /** Unique among inbounds; the position as a number when the file gives none. */
   readonly tag: string;
   /** Where and how it listens. */
@@ -147,7 +148,7 @@ interface InboundCommon {
 }
 
 /** Forwards everything to one destination. */
-export interface DirectInboundConfig extends InboundCommon {
+export interface DirectInboundConfig extends InboundEntry {
   /** Discriminator. */
   readonly type: "direct";
   /** Transports listened on. */
@@ -159,7 +160,7 @@ export interface DirectInboundConfig extends InboundCommon {
 }
 
 /** SOCKS 4, 4a and 5. */
-export interface SocksInboundConfig extends InboundCommon {
+export interface SocksInboundConfig extends InboundEntry {
   /** Discriminator. */
   readonly type: "socks";
   /** Empty: no authentication. */
@@ -167,7 +168,7 @@ export interface SocksInboundConfig extends InboundCommon {
 }
 
 /** HTTP proxy. */
-export interface HttpInboundConfig extends InboundCommon {
+export interface HttpInboundConfig extends InboundEntry {
   /** Discriminator. */
   readonly type: "http";
   /** Empty: no authentication. */
@@ -175,7 +176,7 @@ export interface HttpInboundConfig extends InboundCommon {
 }
 
 /** SOCKS and HTTP on one port. */
-export interface MixedInboundConfig extends InboundCommon {
+export interface MixedInboundConfig extends InboundEntry {
   /** Discriminator. */
   readonly type: "mixed";
   /** Empty: no authentication. */
@@ -183,7 +184,7 @@ export interface MixedInboundConfig extends InboundCommon {
 }
 
 /** A Shadowsocks server. */
-export interface ShadowsocksInboundConfig extends InboundCommon {
+export interface ShadowsocksInboundConfig extends InboundEntry {
   /** Discriminator. */
   readonly type: "shadowsocks";
   /** Transports listened on. */
@@ -215,13 +216,13 @@ export interface ShadowsocksDestinationConfig extends ShadowsocksUserConfig {
 }
 
 /** TCP connections that netfilter redirected here. */
-export interface RedirectInboundConfig extends InboundCommon {
+export interface RedirectInboundConfig extends InboundEntry {
   /** Discriminator. */
   readonly type: "redirect";
 }
 
 /** Connections and datagrams that netfilter's TPROXY target handed over. */
-export interface TproxyInboundConfig extends InboundCommon {
+export interface TproxyInboundConfig extends InboundEntry {
   /** Discriminator. */
   readonly type: "tproxy";
   /** Transports listened on. */
@@ -238,12 +239,14 @@ export type InboundConfig =
   | RedirectInboundConfig
   | TproxyInboundConfig;
 
-interface OutboundCommon {
+/** What all outbounds have. */
+export interface OutboundEntry {
   /** Unique among outbounds; the position as a number when the file gives none. */
   readonly tag: string;
 }
 
-interface ServerOutbound extends OutboundCommon {
+/** What all outbounds with a server have. */
+export interface ServerOutbound extends OutboundEntry {
   /** Name or address of the server. */
   readonly server: string;
   /** Port of the server, 1 to 65535. */
@@ -253,7 +256,7 @@ interface ServerOutbound extends OutboundCommon {
 }
 
 /** Connects to the destination itself. */
-export interface DirectOutboundConfig extends OutboundCommon {
+export interface DirectOutboundConfig extends OutboundEntry {
   /** Discriminator. */
   readonly type: "direct";
   /** How connections are made. */
@@ -261,7 +264,7 @@ export interface DirectOutboundConfig extends OutboundCommon {
 }
 
 /** Refuses everything. */
-export interface BlockOutboundConfig extends OutboundCommon {
+export interface BlockOutboundConfig extends OutboundEntry {
   /** Discriminator. */
   readonly type: "block";
 }
@@ -306,14 +309,16 @@ export interface ShadowsocksOutboundConfig extends ServerOutbound {
   readonly networks: readonly Network[];
 }
 
-interface GroupCommon extends OutboundCommon {
+/** What all groups have. */
+export interface GroupEntry extends OutboundEntry {
   /** Tags of the members, in order; never empty. */
   readonly outbounds: readonly string[];
   /** Whether a change of the chosen member closes the connections of inbounds. */
   readonly interruptExistConnections: boolean;
 }
 
-interface TestedGroup extends GroupCommon {
+/** What all groups that measure their members have. */
+export interface TestedGroup extends GroupEntry {
   /** What is fetched to measure a member. */
   readonly url: string;
   /** Time between measurements, in milliseconds. */
@@ -323,7 +328,7 @@ interface TestedGroup extends GroupCommon {
 }
 
 /** A group whose member is chosen by hand. */
-export interface SelectorOutboundConfig extends GroupCommon {
+export interface SelectorOutboundConfig extends GroupEntry {
   /** Discriminator. */
   readonly type: "selector";
   /** The member at the start; the first when the file gives none. */
@@ -423,12 +428,14 @@ export interface DnsConfig {
   readonly clientSubnet: string | undefined;
 }
 
-interface DnsServerCommon {
+/** What all DNS servers have. */
+export interface DnsServerEntry {
   /** Unique among DNS servers; the position as a number when the file gives none. */
   readonly tag: string;
 }
 
-interface RemoteDnsServer extends DnsServerCommon {
+/** What all DNS servers on the network have. */
+export interface RemoteDnsServer extends DnsServerEntry {
   /** Name or address of the server. */
   readonly server: string;
   /** Port, 1 to 65535. */
@@ -438,7 +445,7 @@ interface RemoteDnsServer extends DnsServerCommon {
 }
 
 /** The system's resolver. */
-export interface LocalDnsServerConfig extends DnsServerCommon {
+export interface LocalDnsServerConfig extends DnsServerEntry {
   /** Discriminator. */
   readonly type: "local";
 }
@@ -476,7 +483,7 @@ export interface HttpsDnsServerConfig extends RemoteDnsServer {
 }
 
 /** Names with fixed addresses. */
-export interface HostsDnsServerConfig extends DnsServerCommon {
+export interface HostsDnsServerConfig extends DnsServerEntry {
   /** Discriminator. */
   readonly type: "hosts";
   /** Files in the format of `/etc/hosts`. */
@@ -486,7 +493,7 @@ export interface HostsDnsServerConfig extends DnsServerCommon {
 }
 
 /** Invented addresses that lead back to their name. */
-export interface FakeipDnsServerConfig extends DnsServerCommon {
+export interface FakeipDnsServerConfig extends DnsServerEntry {
   /** Discriminator. */
   readonly type: "fakeip";
   /** Block that A records are taken from; `undefined` gives none. */
@@ -496,7 +503,7 @@ export interface FakeipDnsServerConfig extends DnsServerCommon {
 }
 
 /** One answer for everything. */
-export interface RcodeDnsServerConfig extends DnsServerCommon {
+export interface RcodeDnsServerConfig extends DnsServerEntry {
   /** Discriminator. */
   readonly type: "rcode";
   /** Response code, 0 to 15 (RFC 1035 §4.1.1). */

@@ -7,7 +7,7 @@
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { integerIn } from "../internal/check.ts";
 import { nearest } from "../internal/schema.ts";
-import { type Random, secureRandom } from "../internal/random.ts";
+import { secureRandom } from "../internal/random.ts";
 import { keyBytesOf } from "./shadowsocks_keys.ts";
 import { METHODS } from "./options_shared.ts";
 
@@ -45,14 +45,15 @@ export function generateUuid(): string {
  *
  * @param bytes How many, 1 to 65536.
  * @param encoding How they are written.
+ * @param fresh Where the bytes come from.
  * @throws {RangeError} When it is another number.
  */
 export function generateRandom(
   bytes: number,
   encoding: "base64" | "hex",
-  random: Random = secureRandom,
+  fresh: (count: number) => Uint8Array = secureRandom.bytes,
 ): string {
-  const data = random.bytes(integerIn(bytes, 1, 65_536, "number of random bytes"));
+  const data = fresh(integerIn(bytes, 1, 65_536, "number of random bytes"));
   if (encoding === "hex") {
     return Array.from(data, (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
@@ -63,9 +64,13 @@ export function generateRandom(
  * A password for a Shadowsocks method: the key itself for 2022 methods, else text with as much randomness as the
  * method's key has.
  *
+ * @param fresh Where the bytes come from.
  * @throws {RangeError} When the method is not known or has no password.
  */
-export function generateShadowsocksPassword(method: string, random: Random = secureRandom): string {
+export function generateShadowsocksPassword(
+  method: string,
+  fresh: (count: number) => Uint8Array = secureRandom.bytes,
+): string {
   const known: readonly string[] = METHODS;
   if (!known.includes(method) || method === "none") {
     const near = nearest(method, known);
@@ -76,7 +81,7 @@ export function generateShadowsocksPassword(method: string, random: Random = sec
   }
   const own = /-(128|192|256)-/.exec(`${method}-`)?.[1];
   const bytes = keyBytesOf(method) ?? (own === undefined ? 32 : Number(own) / 8);
-  return generateRandom(bytes, "base64", random);
+  return generateRandom(bytes, "base64", fresh);
 }
 
 /** An X25519 key pair in base64, as WireGuard writes it. */

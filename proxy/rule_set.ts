@@ -49,11 +49,16 @@ export async function loadRuleSets(config: ProxyConfig, folder = "."): Promise<R
   return { ruleSets, problems };
 }
 
-/** Reads a rule set in source format. */
-export async function readRuleSet(source: ConfigSource): Promise<{
+/** What a file with rules holds, or what is wrong with it. */
+export interface RuleSetFile {
+  /** The rules; `undefined` when there are problems. */
   readonly rules: readonly RuleCondition[] | undefined;
+  /** Everything that is wrong. */
   readonly problems: readonly ConfigProblem[];
-}> {
+}
+
+/** Reads a rule set in source format, versions 1 to 5. */
+export async function readRuleSet(source: ConfigSource): Promise<RuleSetFile> {
   const document = await parseConfigText(source);
   if (document.problems.length > 0) return { rules: undefined, problems: document.problems };
   const { value, problems } = checkRuleSet(document.value);

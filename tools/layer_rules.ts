@@ -66,6 +66,7 @@ export const STATIC_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "./btest": ["@logtape/logtape", "@noble/curves", "@noble/hashes", "valibot"],
   "./btest/protocol": ["@noble/curves", "@noble/hashes"],
   "./neighsync/protocol": [],
+  "./proxy": ["valibot"],
   "./proxy/protocol": ["@noble/hashes"],
 };
 

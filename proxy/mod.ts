@@ -1,0 +1,139 @@
+/**
+ * Proxy toolkit that reads sing-box's configuration. This far: reading, checking and writing configurations, and
+ * deciding what is done with a connection.
+ *
+ * ```ts
+ * import { compileRoute, formatProblem, loadRuleSets, readProxyConfig } from "@fastwire/net/proxy";
+ *
+ * const text = `{ "route": { "rules": [{ "domain_suffix": "example.com", "outbound": "direct" }] } }`;
+ * const { config, problems } = await readProxyConfig([{ name: "config.json", text }]);
+ * if (config === undefined) throw new Error(problems.map((each) => formatProblem(each)).join("\n"));
+ *
+ * const { ruleSets } = await loadRuleSets(config);
+ * const plan = compileRoute(config, ruleSets);
+ * const at = plan.match({
+ *   inbound: "in",
+ *   network: "tcp",
+ *   sourceAddress: "192.0.2.7",
+ *   sourcePort: 40000,
+ *   host: "www.example.com",
+ *   port: 443,
+ * });
+ * console.log(at); // 0
+ * ```
+ *
+ * @module
+ */
+
+export { type ConfigResult, readProxyConfig, resolveProxyConfig } from "./config.ts";
+export {
+  ConfigDocument,
+  type ConfigPath,
+  type ConfigPosition,
+  type ConfigProblem,
+  type ConfigSource,
+  formatProblem,
+  parseConfigText,
+} from "./config_file.ts";
+export { formatConfig } from "./config_format.ts";
+export { mergeConfigs, mergeDocuments } from "./config_merge.ts";
+export type {
+  BlockOutboundConfig,
+  CacheFileConfig,
+  ClashApiConfig,
+  DialConfig,
+  DirectInboundConfig,
+  DirectOutboundConfig,
+  DnsConfig,
+  DnsServerConfig,
+  DnsServerEntry,
+  DomainResolver,
+  DomainStrategy,
+  ExperimentalConfig,
+  FakeipDnsServerConfig,
+  FallbackOutboundConfig,
+  GroupEntry,
+  GroupOutboundConfig,
+  HostsDnsServerConfig,
+  HttpInboundConfig,
+  HttpOutboundConfig,
+  HttpsDnsServerConfig,
+  InboundConfig,
+  InboundEntry,
+  ListenConfig,
+  LoadbalanceOutboundConfig,
+  LocalDnsServerConfig,
+  LogConfig,
+  MixedInboundConfig,
+  Network,
+  OutboundConfig,
+  OutboundEntry,
+  ProxyConfig,
+  RcodeDnsServerConfig,
+  RedirectInboundConfig,
+  RemoteDnsServer,
+  RouteConfig,
+  SelectorOutboundConfig,
+  ServerOutbound,
+  ShadowsocksDestinationConfig,
+  ShadowsocksInboundConfig,
+  ShadowsocksMethod,
+  ShadowsocksOutboundConfig,
+  ShadowsocksUserConfig,
+  SocksInboundConfig,
+  SocksOutboundConfig,
+  TcpDnsServerConfig,
+  TestedGroup,
+  TlsClientConfig,
+  TlsDnsServerConfig,
+  TproxyInboundConfig,
+  UdpDnsServerConfig,
+  UrltestOutboundConfig,
+  UserConfig,
+} from "./config_types.ts";
+export {
+  generate,
+  generateRandom,
+  generateRealityKeys,
+  generateShadowsocksPassword,
+  generateUuid,
+  generateWireguardKeys,
+  GENERATORS,
+  type KeyPair,
+} from "./generate.ts";
+export { ConditionPlan, type ConnectionRequest } from "./matcher.ts";
+export {
+  compileDns,
+  compileRoute,
+  isDecision,
+  NO_ROUTE_OPTIONS,
+  type RouteDecision,
+  RulePlan,
+  withRouteOptions,
+} from "./route.ts";
+export { loadRuleSets, readRuleSet, type RuleSetFile, type RuleSetResult } from "./rule_set.ts";
+export type {
+  DefaultCondition,
+  DnsRouteAction,
+  DnsRouteOptions,
+  DnsRouteOptionsAction,
+  DnsRule,
+  DnsRuleAction,
+  HijackDnsAction,
+  InlineRuleSet,
+  LocalRuleSet,
+  LogicalCondition,
+  PortSpan,
+  PredefinedAction,
+  RejectAction,
+  ResolveAction,
+  RouteAction,
+  RouteOptions,
+  RouteOptionsAction,
+  RouteRule,
+  RuleAction,
+  RuleCondition,
+  RuleSetSource,
+  SniffAction,
+  Sniffer,
+} from "./rule_types.ts";
