@@ -266,7 +266,8 @@ class Side implements EdgeListener {
       if (this.#over) {
         if (this.#told) return;
         this.#told = true;
-        library.shutdown(this.peer.#fd, SHUT_WR);
+        // The second end is told by closing.
+        if (!this.peer.#told) library.shutdown(this.peer.#fd, SHUT_WR);
         return pair.ended(this);
       }
       if (!this.#readable) return this.#returnPipe();
@@ -301,7 +302,7 @@ class Side implements EdgeListener {
     if (this.#pipe !== undefined) pipes.give(this.#pipe, this.#inPipe === 0);
     this.#pipe = undefined;
     this.pending = undefined;
-    this.watch.cancel();
+    this.watch.close();
     const fd = this.#fd;
     this.#fd = -1;
     if (reset) armReset(library, fd);

@@ -21,6 +21,7 @@ import {
   type StreamTraits,
   WOULD_BLOCK,
 } from "./stream.ts";
+import type { SocketNames } from "./stream_listener_linux.ts";
 import { armReset, bufferBytes, configureSocket, readInfo } from "./stream_options_linux.ts";
 import {
   checkCount,
@@ -37,6 +38,7 @@ export interface StreamContext {
   readonly library: Libc;
   readonly reactor: Reactor;
   readonly vector: StreamVector;
+  readonly names: SocketNames;
   readonly traits: StreamTraits;
   /** A connection belongs to the host from here on. */
   readonly came: (connection: LinuxStreamConnection) => void;

@@ -14,10 +14,14 @@ import {
 import {
   F_GETFL,
   F_SETFL,
+  IPPROTO_TCP,
   O_NONBLOCK,
+  SO_ERROR,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
+  SOL_SOCKET,
+  TCP_NODELAY,
 } from "./constants_linux.ts";
 import { EINPROGRESS, EOPNOTSUPP, systemError } from "./errno.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
@@ -33,10 +37,11 @@ import type {
   StreamConnection,
   StreamHost,
   StreamListener,
+  StreamOptions,
   StreamTraits,
 } from "./stream.ts";
 import { LinuxStreamConnection, type StreamContext } from "./stream_connection_linux.ts";
-import { LinuxStreamListener, socketAddresses } from "./stream_listener_linux.ts";
+import { LinuxStreamListener, SocketNames } from "./stream_listener_linux.ts";
 import { configureSocket, NEW_SOCKET } from "./stream_options_linux.ts";
 import { limitConnect } from "./stream_pending.ts";
 import { LinuxConstant, StreamVector } from "./stream_vector_linux.ts";
@@ -72,6 +77,10 @@ export class LinuxStreamHost implements StreamHost {
   readonly #connections = new Set<LinuxStreamConnection>();
   readonly #listeners = new Set<LinuxStreamListener>();
   readonly #constants = new Set<LinuxConstant>();
+  // Written by calls that are over when they return: memory made for each would cost more than they do.
+  readonly #sockaddr = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+  readonly #value = new Int32Array(new ArrayBuffer(4));
+  readonly #length = new Uint32Array(new ArrayBuffer(4));
   /** Attempts to connect, and how to end them. */
   readonly #attempts = new Set<() => void>();
   #closed = false;
@@ -96,6 +105,7 @@ export class LinuxStreamHost implements StreamHost {
       library,
       reactor,
       vector: new StreamVector(library),
+      names: new SocketNames(library),
       traits: this.traits,
       came: (connection) => this.#connections.add(connection),
       gone: (connection) => this.#connections.delete(connection),
@@ -138,8 +148,7 @@ export class LinuxStreamHost implements StreamHost {
         this.#library.close(fd);
         throw error;
       }
-      const { local, remote } = socketAddresses(this.#library, fd);
-      return new LinuxStreamConnection(this.#context, fd, local, remote);
+      return this.#connection(fd);
     } finally {
       limit.done();
     }
@@ -159,13 +168,14 @@ export class LinuxStreamHost implements StreamHost {
     const watch = this.#context.reactor.watch(fd, "write", () => {
       this.#attempts.delete(end);
       watch.cancel();
-      const errno = new SocketOptions(library, fd).get("error");
+      this.#length[0] = 4;
+      library.getsockopt(fd, SOL_SOCKET, SO_ERROR, this.#value, this.#length);
+      const errno = this.#value[0]!;
       if (errno !== 0) {
         library.close(fd);
         return done(systemError("connect", errno, connectTo(options.remote)));
       }
-      const { local, remote } = socketAddresses(library, fd);
-      done(new LinuxStreamConnection(this.#context, fd, local, remote));
+      done(this.#connection(fd));
     });
     const end = (): void => {
       if (!this.#attempts.delete(end)) return;
@@ -185,8 +195,7 @@ export class LinuxStreamHost implements StreamHost {
     }
     const flags = library.fcntl(descriptor, F_GETFL, 0);
     library.fcntl(descriptor, F_SETFL, flags | O_NONBLOCK);
-    const { local, remote } = socketAddresses(library, descriptor);
-    return new LinuxStreamConnection(this.#context, descriptor, local, remote);
+    return this.#connection(descriptor);
   }
 
   createConstant(
@@ -217,18 +226,29 @@ export class LinuxStreamHost implements StreamHost {
     return this.close();
   }
 
+  #connection(fd: number): LinuxStreamConnection {
+    const { names } = this.#context;
+    return new LinuxStreamConnection(this.#context, fd, names.local(fd), names.remote(fd));
+  }
+
   /** Makes the socket and begins. @returns The descriptor. */
-  #start(options: ConnectOptions): number {
+  #start(options: DialOptions): number {
     const library = this.#library;
     const { remote, bind } = options;
     const what = connectTo(remote);
-    const sockaddr = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+    const sockaddr = this.#sockaddr;
     const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
     const remoteBytes = writeAddress(sockaddr, 0, remote);
     const fd = library.socket(remote.family === "ipv6" ? AF_INET6 : AF_INET, type, 0);
     if (fd < 0) throw systemError("socket", library.errno(), what);
     try {
-      configureSocket(library, fd, { ...NEW_SOCKET, ...options });
+      if (CONFIGURED.some((name) => options[name] !== undefined)) {
+        configureSocket(library, fd, { ...NEW_SOCKET, ...options });
+      } else {
+        // NEW_SOCKET, for many connections a second.
+        this.#value[0] = 1;
+        library.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, this.#value, 4);
+      }
       if (bind !== undefined) {
         const from = new DataView(new ArrayBuffer(ADDRESS_BYTES));
         if (library.bind(fd, from, writeAddress(from, 0, bind)) < 0) {
@@ -286,4 +306,14 @@ function connectTo(remote: SocketAddress): string {
   return `connect to ${formatAddress(remote)}`;
 }
 
+/** Every option of a connection. */
+const CONFIGURED: readonly (keyof StreamOptions)[] = [
+  "noDelay",
+  "keepAliveMs",
+  "receiveBufferBytes",
+  "sendBufferBytes",
+  "receiveLowWaterBytes",
+  "pacingBytesPerSecond",
+  "userTimeoutMs",
+];
 const FAMILIES: ReadonlySet<number> = new Set([AF_INET, AF_INET6]);

@@ -23,16 +23,32 @@ import { LinuxStreamConnection, type StreamContext } from "./stream_connection_l
 import { configureSocket, NEW_SOCKET } from "./stream_options_linux.ts";
 import { Waiting } from "./stream_pending.ts";
 
-/** Reads both addresses of a socket; of one that is gone already, the peer's is empty. */
-export function socketAddresses(
-  library: Libc,
-  fd: number,
-): { readonly local: SocketAddress; readonly remote: SocketAddress } {
-  const view = new DataView(new ArrayBuffer(2 * ADDRESS_BYTES));
-  library.getsockname(fd, view, new Uint32Array([ADDRESS_BYTES]));
-  const remote = new DataView(view.buffer, ADDRESS_BYTES);
-  library.getpeername(fd, remote, new Uint32Array([ADDRESS_BYTES]));
-  return { local: readAddress(view, 0), remote: readAddress(remote, 0) };
+/** Reads the addresses of sockets. One serves a thread: memory made for each call costs more than the calls. */
+export class SocketNames {
+  readonly #library: Libc;
+  readonly #view = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+  readonly #length = new Uint32Array(new ArrayBuffer(4));
+
+  /** @param library The C library of this thread. */
+  constructor(library: Libc) {
+    this.#library = library;
+  }
+
+  /** The address on this side. */
+  local(fd: number): SocketAddress {
+    this.#length[0] = ADDRESS_BYTES;
+    this.#library.getsockname(fd, this.#view, this.#length);
+    return readAddress(this.#view, 0);
+  }
+
+  /** The address on the other side; of a socket that is gone already, an empty one. */
+  remote(fd: number): SocketAddress {
+    this.#length[0] = ADDRESS_BYTES;
+    if (this.#library.getpeername(fd, this.#view, this.#length) < 0) {
+      new Uint8Array(this.#view.buffer).fill(0);
+    }
+    return readAddress(this.#view, 0);
+  }
 }
 
 /** A bound and listening TCP socket made through the C library. */
@@ -97,7 +113,7 @@ export class LinuxStreamListener implements StreamListener {
       throw error;
     }
     this.#spare = library.eventfd(0, EFD_CLOEXEC);
-    this.local = socketAddresses(library, fd).local;
+    this.local = context.names.local(fd);
     this.#wildcard = this.local.address === "0.0.0.0" || this.local.address === "::";
   }
 
@@ -165,7 +181,7 @@ export class LinuxStreamListener implements StreamListener {
       if (fd >= 0) {
         // The options were copied from the listener.
         const remote = readAddress(this.#sockaddr, 0);
-        const local = this.#wildcard ? socketAddresses(library, fd).local : this.local;
+        const local = this.#wildcard ? this.#context.names.local(fd) : this.local;
         return new LinuxStreamConnection(this.#context, fd, local, remote);
       }
       const errno = library.errno();

@@ -33,6 +33,8 @@ export interface EdgeWatch {
   again(): void;
   /** Stops watching; idempotent. To be called before the descriptor is closed. */
   cancel(): void;
+  /** The same for a descriptor that is closed right away and has no second number: the kernel forgets it by itself. */
+  close(): void;
 }
 
 /** A callback of {@linkcode ThreadLoop.every}. */
@@ -47,7 +49,7 @@ export interface Tick {
  * A reactor whose callbacks run inside {@linkcode ThreadLoop.turn}, on the thread that calls it.
  *
  * Descriptors stay registered, level-triggered: a watch that arms itself again in its callback costs no system call. One
- * that does not is taken out of the kernel's set, because a ready descriptor nobody drains would end every sleep.
+ * that does not is taken out of the kernel's set before the next sleep, which a ready descriptor nobody drains would end.
  *
  * An error or a hang-up of the descriptor counts as ready, whatever the interest.
  */
@@ -67,6 +69,11 @@ export class ThreadLoop implements Reactor {
   readonly #timeoutAddress: bigint;
   readonly #change = new DataView(new ArrayBuffer(EPOLL_EVENT.size));
   readonly #counter = new BigUint64Array(new ArrayBuffer(8));
+  /**
+   * Entries of the kernel's set, by descriptor, that nobody wants any more. They go before the next sleep: in between
+   * the descriptor is often watched anew, which then changes the entry, or closed.
+   */
+  readonly #leaving = new Map<number, LoopWatch>();
   /** Replaced, never changed: one that runs may cancel another. */
   #ticks: readonly LoopTick[] = [];
   #closed = false;
@@ -80,7 +87,11 @@ export class ThreadLoop implements Reactor {
     this.#epoll = library.epoll_create1(EPOLL_CLOEXEC);
     if (this.#epoll < 0) throw systemError("epoll_create1", library.errno(), "watch descriptors");
     this.wakeDescriptor = library.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (this.wakeDescriptor < 0 || !this.#add(this.wakeDescriptor, EPOLLIN, 0, 0)) {
+    this.#change.setUint32(EPOLL_EVENT.events, EPOLLIN, true); // slot 0 of generation 0
+    if (
+      this.wakeDescriptor < 0 ||
+      library.epoll_ctl(this.#epoll, EPOLL_CTL_ADD, this.wakeDescriptor, this.#change) < 0
+    ) {
       const errno = library.errno();
       library.close(this.#epoll);
       if (this.wakeDescriptor >= 0) library.close(this.wakeDescriptor);
@@ -120,10 +131,7 @@ export class ThreadLoop implements Reactor {
     const slot = this.#free.pop() ?? this.#slots.length;
     const watch = new LoopWatch(this, descriptor, EDGES, slot, nobody, listener);
     this.#slots[slot] = watch;
-    if (this.#add(descriptor, EDGES, slot, watch.generation)) {
-      watch.inKernel = true;
-      return watch;
-    }
+    if (this.#enter(watch)) return watch;
     const errno = this.#library.errno();
     this.leave(watch);
     throw systemError("epoll_ctl", errno, `watch descriptor ${descriptor}`);
@@ -193,21 +201,15 @@ export class ThreadLoop implements Reactor {
 
   /** Puts a watch into the kernel's set. For {@linkcode LoopWatch} only. @ignore */
   enter(watch: LoopWatch): void {
+    if (this.#enter(watch)) return;
     const library = this.#library;
-    if (this.#add(watch.descriptor, watch.events, watch.slot, watch.generation)) {
-      watch.inKernel = true;
-      return;
-    }
     let errno = library.errno();
     if (errno === EEXIST) {
       // The set holds a descriptor once. Somebody else watches this one: a second watch uses a second number for it.
       const copy = library.fcntl(watch.descriptor, F_DUPFD_CLOEXEC, 0);
       if (copy >= 0) {
         watch.copy = watch.descriptor = copy;
-        if (this.#add(copy, watch.events, watch.slot, watch.generation)) {
-          watch.inKernel = true;
-          return;
-        }
+        if (this.#enter(watch)) return;
       }
       errno = library.errno();
     }
@@ -216,19 +218,18 @@ export class ThreadLoop implements Reactor {
 
   /** Has an edge reported again. For {@linkcode LoopWatch} only. @ignore */
   repeat(watch: LoopWatch): void {
-    const change = this.#change;
-    change.setUint32(EPOLL_EVENT.events, EDGES, true);
-    change.setUint32(EPOLL_EVENT.data, watch.slot, true);
-    change.setUint32(EPOLL_EVENT.data + 4, watch.generation, true);
     // Changing an entry makes the kernel look at the descriptor afresh (epoll_ctl(2), EPOLLET).
-    this.#library.epoll_ctl(this.#epoll, EPOLL_CTL_MOD, watch.descriptor, change);
+    this.#control(EPOLL_CTL_MOD, watch);
   }
 
   /** Forgets a watch. For {@linkcode LoopWatch} only. @ignore */
   leave(watch: LoopWatch): void {
     if (this.#slots[watch.slot] !== watch) return;
-    this.#remove(watch);
-    if (watch.copy >= 0) this.#library.close(watch.copy);
+    if (watch.copy >= 0) {
+      // At once: the entry would outlive the number, because the file stays open.
+      this.#remove(watch);
+      this.#library.close(watch.copy);
+    } else if (watch.inKernel) this.#leaving.set(watch.descriptor, watch);
     this.#slots[watch.slot] = undefined;
     this.#free.push(watch.slot);
   }
@@ -254,7 +255,7 @@ export class ThreadLoop implements Reactor {
       watch.armed = false;
       watch.ready();
     }
-    if (!watch.armed) this.#remove(watch);
+    if (!watch.armed && watch.inKernel) this.#leaving.set(watch.descriptor, watch);
     return armed ? 1 : 0;
   }
 
@@ -281,23 +282,43 @@ export class ThreadLoop implements Reactor {
     }
   }
 
-  #add(descriptor: number, events: number, slot: number, generation: number): boolean {
+  /** Puts a watch into the kernel's set, in the place of one that leaves. @returns False when the kernel refused. */
+  #enter(watch: LoopWatch): boolean {
+    const old = this.#leaving.get(watch.descriptor);
+    if (old !== undefined) {
+      this.#leaving.delete(watch.descriptor);
+      old.inKernel = false;
+      // Refused when the number is another file's by now.
+      if (this.#control(EPOLL_CTL_MOD, watch)) return watch.inKernel = true;
+    }
+    return watch.inKernel = this.#control(EPOLL_CTL_ADD, watch);
+  }
+
+  #control(operation: number, { descriptor, events, slot, generation }: LoopWatch): boolean {
     const change = this.#change;
     change.setUint32(EPOLL_EVENT.events, events, true);
     change.setUint32(EPOLL_EVENT.data, slot, true);
     change.setUint32(EPOLL_EVENT.data + 4, generation, true);
-    return this.#library.epoll_ctl(this.#epoll, EPOLL_CTL_ADD, descriptor, change) === 0;
+    return this.#library.epoll_ctl(this.#epoll, operation, descriptor, change) === 0;
   }
 
   #remove(watch: LoopWatch): void {
-    if (!watch.inKernel) return;
     watch.inKernel = false;
     // A refusal means that the descriptor was closed first, which removed it as well.
     this.#library.epoll_ctl(this.#epoll, EPOLL_CTL_DEL, watch.descriptor, this.#change);
   }
 
+  #removeLeaving(): void {
+    for (const watch of this.#leaving.values()) {
+      // Armed again it stays; cancelled it is never armed.
+      if (watch.inKernel && !watch.armed) this.#remove(watch);
+    }
+    this.#leaving.clear();
+  }
+
   #wait(maxWaitMs: number): number {
     const library = this.#library;
+    if (this.#leaving.size > 0) this.#removeLeaving();
     let found: number;
     if (maxWaitMs > 0 && maxWaitMs < FINE_MS && library.epoll_pwait2 !== null) {
       // Pacing needs waits below a millisecond, which epoll_wait cannot express.
@@ -323,7 +344,7 @@ export class ThreadLoop implements Reactor {
 class LoopWatch implements Watch, EdgeWatch {
   armed = true;
   cancelled = false;
-  /** Whether the kernel's set holds it; it may stay there unarmed until its next event. */
+  /** Whether the kernel's set holds it; it may stay there unarmed until the loop sleeps. */
   inKernel = false;
   /** A descriptor of our own, when the given one was taken; −1 otherwise. */
   copy = -1;
@@ -353,6 +374,11 @@ class LoopWatch implements Watch, EdgeWatch {
     this.armed = false;
     this.cancelled = true;
     this.loop.leave(this);
+  }
+
+  close(): void {
+    this.inKernel = false;
+    this.cancel();
   }
 }
 
