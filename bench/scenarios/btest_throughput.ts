@@ -266,7 +266,7 @@ async function main(): Promise<number> {
     await iperf?.stop();
     await ours.stop();
   }
-  await Deno.writeTextFile(path, JSON.stringify(record, undefined, 1) + "\n");
+  await Deno.writeTextFile(path, JSON.stringify(record, undefined, 2) + "\n");
   console.log(`\nAgainst the targets\n${verdicts.join("\n")}`);
   console.log(`\nwritten: bench/results/${day}-btest.json`);
   return 0;
