@@ -41,9 +41,19 @@ interface Intervals {
   readonly firsts: Uint32Array<ArrayBuffer>;
   /** Set of ids of each interval. */
   readonly sets: Uint32Array<ArrayBuffer>;
-  /** By the upper 16 bits of an address: the last interval that begins at or before them. One more entry ends it. */
+  /**
+   * By the first word of an address, less `base` and without the `shift` low bits: the last interval that begins at or
+   * before the addresses of the bucket. One more entry ends it.
+   */
   readonly buckets: Uint32Array<ArrayBuffer>;
+  /** First word of the first interval that is not the one at 0; lower addresses are in that one. */
+  readonly base: number;
+  /** Chosen so that what the blocks cover fills the buckets: those of one registry share their first 16 bits. */
+  readonly shift: number;
 }
+
+/** Buckets at most; 64 Ki of them are 256 KiB. */
+const BUCKETS = 65_536;
 
 /** Finds which ids an address belongs to. */
 export class IpIndex {
@@ -80,9 +90,9 @@ export class IpIndex {
   }
 
   #find4(address: number): number {
-    const { firsts, sets, buckets } = this.#v4;
-    if (sets.length === 1) return sets[0]!;
-    const bucket = address >>> 16;
+    const { firsts, sets, buckets, base, shift } = this.#v4;
+    if (address < base || sets.length === 1) return sets[0]!;
+    const bucket = Math.min((address - base) >>> shift, buckets.length - 2);
     let low = buckets[bucket]!;
     let high = buckets[bucket + 1]! + 1;
     while (high - low > 1) {
@@ -94,9 +104,10 @@ export class IpIndex {
   }
 
   #find6(words: Uint32Array): number {
-    const { firsts, sets, buckets } = this.#v6;
-    if (sets.length === 1) return sets[0]!;
-    const bucket = words[0]! >>> 16;
+    const { firsts, sets, buckets, base, shift } = this.#v6;
+    const first = words[0]!;
+    if (first < base || sets.length === 1) return sets[0]!;
+    const bucket = Math.min((first - base) >>> shift, buckets.length - 2);
     let low = buckets[bucket]!;
     let high = buckets[bucket + 1]! + 1;
     while (high - low > 1) {
@@ -161,35 +172,38 @@ function intervals(boundaries: readonly Boundary[], width: number, sets: IdSetBu
       numbers.push(set);
     }
   }
-  return {
-    firsts: Uint32Array.from(firsts),
-    sets: Uint32Array.from(numbers),
-    buckets: numbers.length === 1 ? new Uint32Array(0) : bucketsOf(firsts, width),
-  };
+  const list = Uint32Array.from(firsts);
+  return { firsts: list, sets: Uint32Array.from(numbers), ...bucketsOf(list, width) };
 }
 
-function bucketsOf(firsts: readonly number[], width: number): Uint32Array<ArrayBuffer> {
-  const buckets = new Uint32Array(65_537);
+function bucketsOf(
+  firsts: Uint32Array<ArrayBuffer>,
+  width: number,
+): Pick<Intervals, "buckets" | "base" | "shift"> {
   const count = firsts.length / width;
+  const base = count === 1 ? 0 : firsts[width]!;
+  const span = firsts[firsts.length - width]! - base;
+  const shift = Math.max(0, Math.ceil(Math.log2((span + 1) / BUCKETS)));
+  const buckets = new Uint32Array(Math.floor(span / 2 ** shift) + 2);
   let interval = 0;
-  for (let bucket = 0; bucket < 65_536; bucket++) {
+  for (let bucket = 0; bucket < buckets.length - 1; bucket++) {
     // Only an interval that begins exactly at the bucket's first address replaces the one that runs into it.
-    while (interval + 1 < count && isAtOrBefore(firsts, (interval + 1) * width, width, bucket)) {
+    const start = base + bucket * 2 ** shift;
+    while (interval + 1 < count && isAtOrBefore(firsts, (interval + 1) * width, width, start)) {
       interval++;
     }
     buckets[bucket] = interval;
   }
-  buckets[65_536] = count - 1;
-  return buckets;
+  buckets[buckets.length - 1] = count - 1;
+  return { buckets, base, shift };
 }
 
 function isAtOrBefore(
-  firsts: readonly number[],
+  firsts: Uint32Array<ArrayBuffer>,
   at: number,
   width: number,
-  bucket: number,
+  start: number,
 ): boolean {
-  const start = bucket * 0x1_0000;
   if (firsts[at]! !== start) return firsts[at]! < start;
   for (let word = 1; word < width; word++) if (firsts[at + word] !== 0) return false;
   return true;
