@@ -16,7 +16,7 @@ export interface Pipe {
  * Empty pipes to borrow. One with bytes left in it is never lent again: they would reach a stranger.
  *
  * A pipe is as large as one megabyte where the system lets it: 250 ms of processor a gigabyte, against 550 ms with
- * 256 KiB (`bench/micro/ffi_relay_bench.ts`). The system bounds what a user's pipes may hold together
+ * 256 KiB (docs/adr/0022). The system bounds what a user's pipes may hold together
  * (`/proc/sys/fs/pipe-user-pages-soft`, pipe(7)); beyond it they stay small and work.
  */
 export class PipePool {

@@ -3,7 +3,7 @@
  *
  * Small pieces are read into one buffer of the thread and written on at once. A flow whose reads are large moves to
  * `splice` through a pipe and back when they become small: below 4 KiB the two cost the same, from 16 KiB on splicing
- * costs less, and in bulk a third (`bench/micro/ffi_relay_bench.ts`). Both sockets are watched edge-triggered, so that
+ * costs less, and in bulk a third (docs/adr/0022). Both sockets are watched edge-triggered, so that
  * a piece costs a wake-up, a read and a write and nothing else.
  *
  * @module
