@@ -94,8 +94,12 @@ export {
   RTNLGRP_NEIGH,
 } from "./netlink.ts";
 export { type NotifierOptions, openServiceNotifier, type ServiceNotifier } from "./notify.ts";
+export { openPacketSender, type PacketSender, type PacketSenderOptions } from "./packet.ts";
 export type { Reactor, Watch } from "./reactor.ts";
 export {
+  type CopyRelayHost,
+  type CopyStream,
+  openCopyRelayHost,
   openRelayHost,
   type Relay,
   type RelayDirection,

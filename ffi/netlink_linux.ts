@@ -84,7 +84,7 @@ class LinuxNetlinkHost implements NetlinkHost {
  * Makes a socket in another network namespace, where it then stays. A namespace is a property of a thread (setns(2)), and
  * nothing else runs on this one between entering and leaving: `make` must not wait.
  */
-function inNamespace(library: Libc, path: string, make: () => number): number {
+export function inNamespace(library: Libc, path: string, make: () => number): number {
   const what = `enter network namespace "${path}"`;
   const own = openPath(library, "/proc/thread-self/ns/net", what);
   try {

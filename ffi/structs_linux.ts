@@ -82,6 +82,19 @@ export const SOCKADDR_NL: Layout<"family" | "pad" | "pid" | "groups"> = layout(
   ["groups", "u32"],
 );
 
+/** `struct sockaddr_ll`, `<linux/if_packet.h>`; `protocol` is in network byte order. */
+export const SOCKADDR_LL: Layout<
+  "family" | "protocol" | "ifindex" | "hatype" | "pkttype" | "halen" | "addr"
+> = layout(
+  ["family", "u16"],
+  ["protocol", "u16"],
+  ["ifindex", "i32"],
+  ["hatype", "u16"],
+  ["pkttype", "u8"],
+  ["halen", "u8"],
+  ["addr", 8],
+);
+
 /** `struct linger`, `<bits/socket.h>`. */
 export const LINGER: Layout<"onoff" | "linger"> = layout(["onoff", "i32"], ["linger", "i32"]);
 

@@ -34,6 +34,7 @@ const C_NAMES: Readonly<
   SOCKADDR_IN6: ["struct sockaddr_in6", "sin6_"],
   SOCKADDR_UN: ["struct sockaddr_un", "sun_"],
   SOCKADDR_NL: ["struct sockaddr_nl", "nl_"],
+  SOCKADDR_LL: ["struct sockaddr_ll", "sll_"],
   LINGER: ["struct linger", "", { onoff: "l_onoff", linger: "l_linger" }],
   // It grows with the kernel: only the members are compared.
   TCP_INFO_STRUCT: ["struct tcp_info", "tcpi_", { scales: "", limits: "", size: "" }],
@@ -92,6 +93,7 @@ export const HEADERS = `#define _GNU_SOURCE 1
 #include <fcntl.h>
 #include <linux/errqueue.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <linux/openat2.h>
