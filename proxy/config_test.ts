@@ -184,11 +184,11 @@ Deno.test("parseDuration() reads Go's durations and days", () => {
 Deno.test("problems in merged files are told in the file they are in", async () => {
   const { problems } = await readProxyConfig([
     source(
-      `{\n  "log": { "level": "info" },\n  "outbounds": [{ "type": "direct", "tag": "a" }]\n}`,
+      `{\n  "log": { "level": "info" }, "foo": 1,\n  "outbounds": [{ "type": "direct", "tag": "a" }]\n}`,
       "a.json",
     ),
     source(
-      `{\n\n  "log": { "level": "loud" },\n  "outbounds": [{ "type": "direct", "tag": "a" }, { "typ": 1 }]\n}`,
+      `{\n\n  "log": { "level": "loud" }, "foo": 2,\n  "outbounds": [{ "type": "direct", "tag": "a" }, { "typ": 1 }]\n}`,
       "b.json",
     ),
   ]);
@@ -196,12 +196,11 @@ Deno.test("problems in merged files are told in the file they are in", async () 
     problems.map((problem) => formatProblem(problem, true).slice(0, 60)),
     [
       'b.json: log.level (3:21): is "loud", expected one of "trace"',
+      'b.json: foo (3:31): unknown field, expected one of "$schema"',
       'b.json: outbounds[1].tag (4:44): the tag "a" is taken, outbo',
       "b.json: outbounds[2] (4:51): missing outbound type, expected",
-      "b.json: outbounds[2].typ (4:53): unknown field, did you mean",
-    ].slice(0, problems.length),
+    ],
   );
-  equal(problems.length, 3);
 });
 
 Deno.test("mergeConfigs() joins lists, merges objects and lets the later file win", async () => {

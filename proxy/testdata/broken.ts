@@ -415,12 +415,13 @@ export const BROKEN: readonly BrokenConfig[] = [
     name: "two inbounds on one port",
     text: `{
   "inbounds": [
+    { "type": "http", "listen": "127.0.0.1", "listen_port": 1080 },
     { "type": "mixed", "tag": "a", "listen": "::", "listen_port": 1080 },
     { "type": "socks", "tag": "b", "listen": "::", "listen_port": 1080 }
   ]
 }`,
     problems: [
-      "inbounds[1].listen_port (4:67): the tcp port 1080 is taken, inbound number 1 listens on it",
+      "inbounds[2].listen_port (5:67): the tcp port 1080 is taken, inbound number 2 listens on it",
     ],
   },
   {

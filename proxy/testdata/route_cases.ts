@@ -483,6 +483,21 @@ export const ROUTE_CASES: readonly RouteCases[] = [
       - tcp 203.0.113.5 1 from=10.0.0.1:1`,
   },
   {
+    rule: {
+      type: "logical",
+      mode: "or",
+      rules: [
+        { rule_set: "blocks", rule_set_ip_cidr_match_source: true, port: 1 },
+        { rule_set: "blocks", port: 2 },
+      ],
+    },
+    requests: `
+      + tcp a 1 from=203.0.113.5:1
+      - tcp 203.0.113.5 1
+      + tcp 203.0.113.5 2
+      - tcp a 2 from=203.0.113.5:1`,
+  },
+  {
     rule: { rule_set: ["names", "strict"], network: "udp", source_port: 7 },
     requests: `
       + udp set.example 1 from=10.0.0.1:7
