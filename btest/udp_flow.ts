@@ -168,7 +168,7 @@ export class UdpFlow implements DataFlow, Timed {
     this.#ground.clockwork.remove(this);
     this.#socket.watch(undefined);
     // A runtime reads datagrams in turns of its own.
-    if (this.#socket.traits.driver === "node") await nextTurn();
+    if (this.#ground.host.traits.driver === "node") await nextTurn();
     // What the kernel has already is still counted; more than a buffer full would be a new test.
     this.#receiveBatches(DRAIN_BATCHES);
     this.#publish();
