@@ -37,7 +37,7 @@ function pair(mtu: number): Pair {
   const name = new DataView(new ArrayBuffer(ADDRESS_BYTES));
   equal(libc.bind(to, name, writeAddress(name, 0, { family: "ipv6", address: "::1", port: 0 })), 0);
   equal(libc.getsockname(to, name, new Uint32Array([ADDRESS_BYTES])), 0);
-  const batch = new LinuxDatagramBatch(libc, 3, 40_000);
+  const batch = new LinuxDatagramBatch(libc, 3, 40_000, false);
   for (let i = 0; i < 3; i++) {
     for (let at = 0; at < ADDRESS_BYTES; at++) {
       batch.peers.setUint8(i * ADDRESS_BYTES + at, name.getUint8(at));
@@ -191,7 +191,7 @@ Deno.test({
     equal(libc.bind(to!, name, 16), 0);
     // Connected, so that its readiness tells of the receiver.
     equal(libc.connect(from!, name, 16), 0);
-    const batch = new LinuxDatagramBatch(libc, 3, 1000);
+    const batch = new LinuxDatagramBatch(libc, 3, 1000, false);
     for (let i = 0; i < 3; i++) {
       copyAddress(name, 0, batch.peers, i * ADDRESS_BYTES);
       run(batch, i, 1000, 0);
