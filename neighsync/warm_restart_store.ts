@@ -6,6 +6,7 @@
 
 import type { RedisLink } from "../internal/redis_link.ts";
 import { isRedisError } from "../internal/redis_errors.ts";
+import { findKeys } from "./redis_reading.ts";
 import type { WarmFlags, WarmRestartState } from "./protocol/warm_restart.ts";
 
 /** Where the tables are, and who asks; SONiC's names and numbers by default. */
@@ -40,6 +41,7 @@ export class WarmRestartStore {
   readonly #config: number;
   readonly #names: Readonly<Record<"system" | "docker" | "own" | "flags" | "timer", string>>;
   readonly #timerField: string;
+  readonly #separator: string;
 
   /** Asks nothing yet. */
   constructor(link: RedisLink, options: WarmRestartStoreOptions = {}) {
@@ -55,6 +57,7 @@ export class WarmRestartStore {
       flags: `NEIGH_RESTORE_TABLE${separator}Flags`,
       timer: `WARM_RESTART${separator}${docker}`,
     };
+    this.#separator = separator;
     this.#timerField = `${application}_timer`;
   }
 
@@ -110,6 +113,20 @@ export class WarmRestartStore {
   async readRestored(): Promise<boolean> {
     const [restored] = await this.#ask([["HGET", this.#names.flags, "restored"]]);
     return restored === "true";
+  }
+
+  /** VLANs and port channels that have members, as STATE_DB knows them; of those asked for only. */
+  async readMembers(names: readonly string[]): Promise<ReadonlySet<string>> {
+    const wanted = new Set(names);
+    const found = new Set<string>();
+    for (const table of ["VLAN_MEMBER_TABLE", "LAG_MEMBER_TABLE"]) {
+      const prefix = table + this.#separator;
+      for (const key of await findKeys(this.#link, this.#state, `${prefix}*`)) {
+        const name = key.slice(prefix.length).split(this.#separator, 1)[0]!;
+        if (wanted.has(name)) found.add(name);
+      }
+    }
+    return found;
   }
 
   /** Tells that the kernel's table has been refilled; the last step of `restore`. */
