@@ -13,12 +13,15 @@ export type ServerName = "in.tftpd" | "atftpd" | "dnsmasq";
 /** TFTP clients that can be run. */
 export type ClientName = "tftp" | "atftp" | "curl" | "busybox";
 
+/** Proxies, and what makes other programs use one; `proxy_peers.ts` starts them. */
+export type ProxyName = "ss-local" | "ss-server" | "microsocks" | "haproxy" | "proxychains4";
+
 /** Everything a test can need from outside: a program, or the right to make namespaces. */
-export type Need = ServerName | ClientName | "tcpdump" | "namespaces" | "netem";
+export type Need = ServerName | ClientName | ProxyName | "tcpdump" | "namespaces" | "netem";
 
 /** A program that was found. */
 export interface Peer {
-  readonly name: ServerName | ClientName | "tcpdump";
+  readonly name: ServerName | ClientName | ProxyName | "tcpdump";
   /** Absolute path. */
   readonly path: string;
   /** First line of what it says about itself. */
@@ -31,7 +34,7 @@ const found = new Map<string, Peer | undefined>();
  * Looks for a program: in the folders of `PATH` and the system's, atftpd also where it was unpacked (its package
  * conflicts with tftpd-hpa's): at `FASTWIRE_ATFTPD`, else in `fastwire-peers` below the folder for temporary files.
  */
-export function peer(name: ServerName | ClientName | "tcpdump"): Peer | undefined {
+export function peer(name: Peer["name"]): Peer | undefined {
   if (!found.has(name)) found.set(name, look(name));
   return found.get(name);
 }
@@ -375,9 +378,15 @@ const VERSION_WORDS: Readonly<Record<Peer["name"], readonly string[]>> = {
   "curl": ["--version"],
   "busybox": ["--help"],
   "tcpdump": ["--version"],
+  "ss-local": ["-h"],
+  "ss-server": ["-h"],
+  "microsocks": ["-h"],
+  "haproxy": ["-v"],
+  // It has no word for that and says how it is used.
+  "proxychains4": [],
 };
 
-function look(name: ServerName | ClientName | "tcpdump"): Peer | undefined {
+function look(name: Peer["name"]): Peer | undefined {
   for (const path of candidates(name)) {
     try {
       if (!Deno.statSync(path).isFile) continue;
