@@ -29,6 +29,11 @@ const ENTRIES: Readonly<Record<string, Entry>> = {
     example: ["client 192.0.2.1 --duration 5s", "receive from a router for five seconds"],
     main: async (args) => await (await import("./btest/cli.ts")).main([...args]),
   },
+  neighsync: {
+    brief: "The kernel's neighbour tables, watched and kept in Redis",
+    example: ["monitor", "print neighbours and what changes"],
+    main: async (args) => await (await import("./neighsync/cli.ts")).main([...args]),
+  },
   demo: {
     brief: "Show every library at work, on loopback",
     example: ["", "a tour of under 30 seconds"],
@@ -39,6 +44,7 @@ const ENTRIES: Readonly<Record<string, Entry>> = {
 const TOOLS: Readonly<Record<string, () => Promise<Tool>>> = {
   tftp: async () => (await import("./tftp/cli.ts")).tool,
   btest: async () => (await import("./btest/cli.ts")).tool,
+  neighsync: async () => (await import("./neighsync/cli.ts")).tool,
 };
 
 /**

@@ -17,6 +17,7 @@
 
 export * as btest from "./btest/mod.ts";
 export * as ffi from "./ffi/mod.ts";
+export * as neighsync from "./neighsync/mod.ts";
 export * as tftp from "./tftp/mod.ts";
 
 if (import.meta.main) import("./cli.ts").then((m) => m.main());

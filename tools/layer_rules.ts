@@ -54,6 +54,7 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
     places: /^internal\/http\/|^(?:btest\/pro\/dashboard|proxy\/clash_api|neighsync\/rest)\.ts$/,
     loaded: "on first use",
   },
+  "smol-toml": { places: /^neighsync\/config_file\.ts$/, loaded: "on first use" },
   "fast-check": { places: /^internal\/testing\//, loaded: "with the importer" },
 };
 
@@ -65,6 +66,7 @@ export const STATIC_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "./tftp/protocol": [],
   "./btest": ["@logtape/logtape", "@noble/curves", "@noble/hashes", "valibot"],
   "./btest/protocol": ["@noble/curves", "@noble/hashes"],
+  "./neighsync": ["@logtape/logtape", "valibot"],
   "./neighsync/protocol": [],
   "./proxy": ["valibot"],
   "./proxy/protocol": ["@noble/hashes"],

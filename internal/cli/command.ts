@@ -201,10 +201,12 @@ export function readEnvironment(
   terminal: Terminal,
   values: Map<string, unknown>,
 ): void {
-  for (const { flagName, option } of flags) {
+  for (const flag of flags) {
+    const { flagName, option } = flag;
     if (values.has(flagName)) continue;
-    const names = [environmentName(tool.name, flagName)];
-    if (flagName === "driver") names.push("FASTWIRE_DRIVER");
+    const spellings = longSpellings(flag);
+    const names = spellings.map((spelling) => environmentName(tool.name, spelling));
+    if (spellings.includes("driver")) names.push("FASTWIRE_DRIVER");
     for (const name of names) {
       const word = terminal.environment(name);
       if (word === undefined) continue;

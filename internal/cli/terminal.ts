@@ -74,10 +74,13 @@ export function exitNow(code: number): never {
   return deno === undefined ? node().exit(code) : deno.exit(code);
 }
 
+/** Signals a command may be told. */
+export type SignalName = "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGUSR1";
+
 /** Calls `listener` for each signal; answers how to stop. */
-export function onSignals(
-  names: readonly ("SIGINT" | "SIGTERM")[],
-  listener: (name: "SIGINT" | "SIGTERM") => void,
+export function onSignals<const Name extends SignalName>(
+  names: readonly Name[],
+  listener: (name: Name) => void,
 ): () => void {
   const removals = names.map((name) => {
     const heard = (): void => listener(name);
@@ -85,8 +88,8 @@ export function onSignals(
       node().on(name, heard);
       return () => node().off(name, heard);
     }
-    // Windows has no SIGTERM.
-    if (deno.build.os === "windows" && name === "SIGTERM") return () => {};
+    // Windows has none of the others.
+    if (deno.build.os === "windows" && name !== "SIGINT") return () => {};
     deno.addSignalListener(name, heard);
     return () => deno.removeSignalListener(name, heard);
   });

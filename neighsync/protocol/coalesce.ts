@@ -71,10 +71,10 @@ export class Coalescer {
   /** Changes that were not written because they say what is written already. */
   suppressed = 0;
 
-  readonly #batchSize: number;
-  readonly #maxBatch: number;
+  #batchSize = 0;
+  #maxBatch = 0;
   readonly #window: number;
-  readonly #batchTimeoutMs: number;
+  #batchTimeoutMs = 0;
   readonly #dedupe: boolean;
 
   /** Waiting, oldest first: key to state. */
@@ -103,11 +103,20 @@ export class Coalescer {
    * @throws {RangeError} When a number is out of range.
    */
   constructor(options: CoalesceOptions = {}) {
+    this.#window = integerIn(options.window ?? 2, 1, 1_000, "window");
+    this.#dedupe = options.dedupe ?? true;
+    this.tune(options);
+  }
+
+  /**
+   * Goes on with other sizes; `window` and `dedupe` stay as they were.
+   *
+   * @throws {RangeError} When a number is out of range.
+   */
+  tune(options: CoalesceOptions): void {
     this.#batchSize = integerIn(options.batchSize ?? 100, 1, 1e6, "batch size");
     this.#maxBatch = integerIn(options.maxBatch ?? 1_000, 1, 1e6, "largest batch");
-    this.#window = integerIn(options.window ?? 2, 1, 1_000, "window");
     this.#batchTimeoutMs = options.batchTimeoutMs ?? 10;
-    this.#dedupe = options.dedupe ?? true;
   }
 
   /** Keys that wait. */
@@ -128,6 +137,11 @@ export class Coalescer {
   /** Nothing waits and nothing is on its way. */
   get idle(): boolean {
     return this.#dirty.size === 0 && this.#batches.size === 0;
+  }
+
+  /** Whether a key waits or is on its way. */
+  isBusy(key: string): boolean {
+    return this.#dirty.has(key) || this.#flying.has(key);
   }
 
   /** Keys that are known to be written. */

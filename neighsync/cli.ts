@@ -1,0 +1,125 @@
+/**
+ * The neighbour synchroniser's command line: words to options, the public API, the result in words.
+ *
+ * @module
+ */
+
+import { command, type Tool } from "../internal/cli/command.ts";
+import { runTool } from "../internal/cli/run.ts";
+import { boolean, choice, list, option, options } from "../internal/schema.ts";
+import { CONFIG } from "./cli_settings.ts";
+import { daemonSettings, monitorSettings } from "./options.ts";
+
+const EXITS = [0, 1, 2, 3, 4, 6, 8, 130, 143] as const;
+const STATES = [
+  "none",
+  "incomplete",
+  "reachable",
+  "stale",
+  "delay",
+  "probe",
+  "failed",
+  "noarp",
+  "permanent",
+] as const;
+
+const STATE = {
+  state: option(list(choice(STATES)), [], {
+    help: "Only neighbours in this state",
+    placeholder: "STATE",
+    group: "Output",
+  }),
+} as const;
+
+const run = command({
+  name: "run",
+  brief: "Keep the table in Redis equal to the kernel's",
+  options: daemonSettings,
+  flags: options({
+    ...CONFIG,
+    printConfig: option(boolean(), false, {
+      help: "Print the settings in force, each with its source, and end",
+      group: "Configuration",
+    }),
+  }),
+  examples: [
+    ["--redis unix:/var/run/redis/redis.sock", "as a switch does"],
+    ["--redis 127.0.0.1:6379 --schema plain --exclude lo", "final hashes, for other programs"],
+    ["--config /etc/fastwire/neighsync.toml", "settings from a file"],
+  ],
+  exits: EXITS,
+  logLevel: "info",
+  run: async (input) => await (await import("./cli_run.ts")).runDaemon(input),
+});
+
+const monitor = command({
+  name: "monitor",
+  brief: "Print neighbours and what changes, without Redis",
+  options: monitorSettings,
+  flags: options({
+    ...STATE,
+    timestamps: option(boolean(), false, { help: "Begin lines with the time", group: "Output" }),
+    changes: option(boolean(), false, {
+      help: "Print what changes only, not what there is at the start",
+      group: "Output",
+    }),
+  }),
+  examples: [
+    ["", "a line for each change"],
+    ["--json --interface 'Ethernet*'", "one object for each change, of some interfaces"],
+  ],
+  exits: EXITS,
+  run: async (input) => await (await import("./cli_monitor.ts")).runMonitor(input),
+});
+
+const dump = command({
+  name: "dump",
+  brief: "Print the kernel's neighbours once, or how Redis differs",
+  options: daemonSettings,
+  flags: options({
+    ...CONFIG,
+    ...STATE,
+    redisDiff: option(boolean(), false, {
+      help: "Print what differs between kernel and Redis; exit code 9 if anything does",
+      group: "Output",
+    }),
+  }),
+  examples: [
+    ["", "a table"],
+    ["--json --family ipv6", "one object a line"],
+    ["--redis-diff --redis unix:/var/run/redis/redis.sock", "compare with what is published"],
+  ],
+  exits: [...EXITS, 9],
+  run: async (input) => await (await import("./cli_dump.ts")).runDump(input),
+});
+
+const config = command({
+  name: "config",
+  brief: "Check the configuration, or print its schema",
+  operands: [{ name: "action", help: "check or schema" }],
+  options: daemonSettings,
+  flags: options(CONFIG),
+  examples: [
+    ["check --config neighsync.toml", "say what is wrong with a file"],
+    ["schema", "JSON Schema, for editors"],
+  ],
+  exits: [0, 2, 3],
+  run: async (input) => await (await import("./cli_config.ts")).runConfig(input),
+});
+
+/** The tool, for the umbrella command and for completions. */
+export const tool: Tool = {
+  name: "neighsync",
+  brief: "The kernel's neighbour tables, watched and kept in Redis",
+  commands: [run, monitor, dump, config],
+};
+
+/**
+ * Runs the tool.
+ *
+ * @param args Words; the process's own when left out, and then the exit code is set too.
+ * @returns The exit code.
+ */
+export function main(args?: string[]): Promise<number> {
+  return runTool(tool, args);
+}
