@@ -6,7 +6,7 @@
  */
 
 import { ROOT, runDeno } from "./steps.ts";
-import { findTests, groupModule, groupTests, type TestGroup } from "./test_groups.ts";
+import { writeModules } from "./test_groups.ts";
 
 /** What a JUnit report adds up to. */
 export interface Sum {
@@ -42,21 +42,24 @@ export function peerWords(rest: Words): Words {
   return [...COMMON, "--permit-no-files", ...rest, "**/*interop_test.ts"];
 }
 
-/** The words of `deno test` for everything else, but for the files of groups. */
-export function testWords(rest: Words, groups: readonly TestGroup[] = []): Words {
-  const grouped = groups.flatMap(({ files }) => files);
-  const ignored = ["**/*interop_test.ts", "docs/api-surface.md", ...grouped].join();
-  return [...COMMON, "--parallel", "--doc", `--ignore=${ignored}`, ...rest];
+/** The words of `deno test` for a part of the rest that somebody named. */
+export function partWords(rest: Words): Words {
+  return [
+    ...COMMON,
+    "--parallel",
+    "--doc",
+    "--ignore=**/*interop_test.ts,docs/api-surface.md",
+    ...rest,
+  ];
 }
 
 /**
- * The words of `deno test` for groups. They are a run of their own: beside a file outside of the project's folder
- * nothing is ignored any more (Deno 2.9).
+ * The words of `deno test` for all of the rest, examples included. Some modules are outside of the project's folder, so that
+ * its configuration has to be named.
  *
- * @param folder Where the groups' modules are.
+ * @param modules What to run; they start in this order.
  */
-export function groupWords(rest: Words, groups: readonly TestGroup[], folder: string): Words {
-  const modules = groups.map(({ name }) => `${folder}/${name}`);
+export function allWords(rest: Words, modules: readonly string[]): Words {
   return [...COMMON, "--parallel", "--config=deno.json", ...rest, ...modules];
 }
 
@@ -85,43 +88,24 @@ async function main(): Promise<number> {
   const startedAt = performance.now();
   const folder = await Deno.makeTempDir({ prefix: "fastwire-tests-" });
   try {
-    const runs: Words[] = [];
-    if (peers) runs.push(peerWords(rest));
     // Whoever names files wants those.
-    else if (rest.some((word) => !word.startsWith("-"))) runs.push(testWords(rest));
-    else {
-      const groups = groupTests(await findTests(ROOT));
-      await writeGroups(groups, folder);
-      runs.push(groupWords(rest, groups, folder), testWords(rest, groups));
-    }
-    let worst = 0;
-    let passed = 0;
-    let failed = 0;
-    let skipped = 0;
-    for (const [i, words] of runs.entries()) {
-      const report = `${folder}/${i}.xml`;
-      const code = await runDeno([words[0]!, `--junit-path=${report}`, ...words.slice(1)], jobs());
-      const sum = sumOf(await Deno.readTextFile(report).catch(() => ""));
-      worst = Math.max(worst, code);
-      passed += sum.passed;
-      // A module that does not load or a leak found at the end has no test case to count.
-      failed += code !== 0 && sum.failed === 0 ? 1 : sum.failed;
-      skipped += sum.skipped;
-      for (const name of sum.ignored) console.log(`skipped: ${name}`);
-    }
+    const named = rest.some((word) => !word.startsWith("-"));
+    const words = peers
+      ? peerWords(rest)
+      : named
+      ? partWords(rest)
+      : allWords(rest, await writeModules(ROOT, folder));
+    const report = `${folder}/report.xml`;
+    const code = await runDeno([words[0]!, `--junit-path=${report}`, ...words.slice(1)], jobs());
+    const sum = sumOf(await Deno.readTextFile(report).catch(() => ""));
+    // A module that does not load or a leak found at the end has no test case to count.
+    const failed = code !== 0 && sum.failed === 0 ? 1 : sum.failed;
+    for (const name of sum.ignored) console.log(`skipped: ${name}`);
     console.log(`took ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
-    console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
-    return worst;
+    console.log(`${sum.passed} passed, ${failed} failed, ${sum.skipped} skipped`);
+    return code;
   } finally {
     await Deno.remove(folder, { recursive: true });
-  }
-}
-
-async function writeGroups(groups: readonly TestGroup[], folder: string): Promise<void> {
-  for (const group of groups) {
-    const path = `${folder}/${group.name}`;
-    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-    await Deno.writeTextFile(path, groupModule(group, ROOT));
   }
 }
 

@@ -1,5 +1,5 @@
 import { deepEqual, ok } from "node:assert/strict";
-import { groupWords, peerWords, sumOf, testWords } from "./run_tests.ts";
+import { allWords, partWords, peerWords, sumOf } from "./run_tests.ts";
 
 const REPORT = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="deno test" tests="5" failures="1" errors="0" time="0.013">
@@ -40,12 +40,10 @@ Deno.test("sumOf() reads what this Deno writes", async () => {
 });
 
 Deno.test("the interoperability tests are kept out of the plain run, and the rest out of theirs", () => {
-  ok(testWords([]).some((word) => word.startsWith("--ignore=**/*interop_test.ts,")));
+  ok(partWords([]).some((word) => word.startsWith("--ignore=**/*interop_test.ts,")));
   deepEqual(peerWords(["--filter=a"]).slice(-2), ["--filter=a", "**/*interop_test.ts"]);
 });
 
-Deno.test("a group runs in the place of its files", () => {
-  const groups = [{ name: "protocol/a_test.ts", files: ["a/protocol/x_test.ts"] }];
-  ok(testWords([], groups).some((word) => word.endsWith(",a/protocol/x_test.ts")));
-  deepEqual(groupWords([], groups, "/g").at(-1), "/g/protocol/a_test.ts");
+Deno.test("everything runs in the order it was given", () => {
+  deepEqual(allWords(["--filter=a"], ["b", "a"]).slice(-3), ["--filter=a", "b", "a"]);
 });

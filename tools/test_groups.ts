@@ -1,9 +1,12 @@
 /**
- * Test files that never come near the kernel share an isolate: starting one costs more than most of them take
- * (0.15 s of CPU against some milliseconds).
+ * What `deno task test` runs, in which order and how much of it in one isolate. Starting an isolate and loading a library
+ * into it costs more than most test files take (0.15 s of CPU against some milliseconds), so files share one; those that take
+ * long have one each and come first, so that no processor is idle at the end.
  *
  * @module
  */
+
+import { exampleModule, type Manifest } from "./doc_examples.ts";
 
 /** One isolate's worth of test files. */
 export interface TestGroup {
@@ -13,27 +16,68 @@ export interface TestGroup {
   readonly files: readonly string[];
 }
 
+/**
+ * Files with an isolate each, the longest first: those of a second and more, and those that look at the memory or the
+ * collector of their isolate.
+ */
+export const ALONE: readonly string[] = [
+  "tftp/server_test.ts",
+  "btest/dialogue_test.ts",
+  "btest/sessions_test.ts",
+  "tftp/transfers_test.ts",
+  "demo_test.ts",
+  "tftp/simulation_test.ts",
+  "tftp/load_test.ts",
+  "btest/cli_test.ts",
+  "ffi/relay_contract_test.ts",
+  "tftp/hostile_test.ts",
+  "ffi/file_contract_test.ts",
+  "btest/hostile_test.ts",
+  "tftp/client_test.ts",
+  "examples/examples_test.ts",
+  "ffi/stream_contract_test.ts",
+  "ffi/stream_life_contract_test.ts",
+  "ffi/reactor_contract_test.ts",
+  "btest/prd_test.ts",
+  "ffi/stream_leak_test.ts",
+  "tftp/cli_test.ts",
+  "ffi/leak_test.ts",
+  "ffi/aead_contract_test.ts",
+  "ffi/datagram_contract_test.ts",
+  "ffi/datagram_life_contract_test.ts",
+  "tftp/transcript_test.ts",
+  "ffi/datagram_linux_test.ts",
+  "ffi/gc_stress_test.ts",
+];
+
 /** Folders whose tests are about values only, at any depth: no socket, no descriptor, no state that outlives a test. */
 const PURE = /^(?:(\w+)\/(protocol)|(internal)(?:\/\w+)?|(tools))\/\w+_test\.ts$/;
 
-/** Sorts test files into groups; what is in none runs by itself. */
+/** Sorts test files into groups, in the order in which they should start; every file is in one. */
 export function groupTests(files: readonly string[]): readonly TestGroup[] {
   const groups = new Map<string, string[]>();
   for (const file of [...files].sort()) {
-    const match = PURE.exec(file);
-    if (match === null || file.endsWith("interop_test.ts")) continue;
-    const [, library, protocol, internal, tools] = match;
-    const name = protocol === undefined
-      ? `${internal ?? tools}/all_test.ts`
-      : `${protocol}/${library}_test.ts`;
+    if (file.endsWith("interop_test.ts")) continue;
+    const name = ALONE.includes(file) ? file : groupOf(file);
     const list = groups.get(name) ?? [];
     groups.set(name, list);
     list.push(file);
   }
-  return [...groups].filter(([, list]) => list.length > 1).map(([name, list]) => ({
-    name,
-    files: list,
-  }));
+  const place = ({ name }: TestGroup): number => (ALONE.indexOf(name) + 1) || ALONE.length + 1;
+  return [...groups].map(([name, list]) => ({ name, files: list }))
+    .sort((a, b) => place(a) - place(b));
+}
+
+function groupOf(file: string): string {
+  const match = PURE.exec(file);
+  if (match !== null) {
+    const [, library, protocol, internal, tools] = match;
+    return protocol === undefined
+      ? `${internal ?? tools}/all_test.ts`
+      : `protocol/${library}_test.ts`;
+  }
+  const slash = file.indexOf("/");
+  return slash < 0 ? "root/rest_test.ts" : `${file.slice(0, slash)}/rest_test.ts`;
 }
 
 /** The module that stands for a group. */
@@ -43,16 +87,62 @@ export function groupModule(group: TestGroup, root: URL): string {
   );
 }
 
-/** Every test file below the root, as relative paths. */
-export async function findTests(root: URL, folder = ""): Promise<string[]> {
+/**
+ * Writes a module for every group of several files and one for all examples.
+ *
+ * @param folder Where, an absolute path.
+ * @returns What to run, in order: modules of `folder` by their absolute paths, test files that are alone by their own.
+ */
+export async function writeModules(root: URL, folder: string): Promise<readonly string[]> {
+  const run: string[] = [];
+  for (const group of groupTests(await findFiles(root, isTest))) {
+    if (group.files.length === 1) run.push(group.files[0]!);
+    else run.push(await write(`${folder}/${group.name}`, groupModule(group, root)));
+  }
+  const manifest: Manifest = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
+  const pages: string[] = [];
+  for (const path of await findFiles(root, mayHaveExamples)) {
+    const text = await Deno.readTextFile(new URL(path, root));
+    const module = exampleModule(path, text, manifest, root);
+    if (module === "") continue;
+    const target = `${folder}/examples/${path}${path.endsWith(".md") ? ".ts" : ""}`;
+    await write(target, module);
+    pages.push(target);
+  }
+  const all = pages.map((page) => `import ${JSON.stringify(`file://${page}`)};\n`).join("");
+  return [...run, await write(`${folder}/examples/all_test.ts`, all)];
+}
+
+async function write(path: string, text: string): Promise<string> {
+  await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+  await Deno.writeTextFile(path, text);
+  return path;
+}
+
+/** Whether a file's name is that of a test. */
+export function isTest(path: string): boolean {
+  return path.endsWith("_test.ts");
+}
+
+/** Whether the examples of a file run. The page of the API surface is made from modules whose examples do. */
+function mayHaveExamples(path: string): boolean {
+  return /\.(?:ts|md)$/.test(path) && !isTest(path) && path !== "docs/api-surface.md";
+}
+
+/** Every file below the root that is wanted, as relative paths, sorted. */
+export async function findFiles(
+  root: URL,
+  wanted: (path: string) => boolean,
+  folder = "",
+): Promise<string[]> {
   const found: string[] = [];
   for await (const entry of Deno.readDir(new URL(`./${folder}`, root))) {
     const path = folder + entry.name;
     if (entry.isDirectory && !entry.name.startsWith(".") && !SKIPPED.has(entry.name)) {
-      found.push(...await findTests(root, `${path}/`));
-    } else if (entry.isFile && entry.name.endsWith("_test.ts")) found.push(path);
+      found.push(...await findFiles(root, wanted, `${path}/`));
+    } else if (entry.isFile && wanted(path)) found.push(path);
   }
-  return found;
+  return folder === "" ? found.sort() : found;
 }
 
 const SKIPPED: ReadonlySet<string> = new Set(["node_modules", "npm", "coverage", "testdata"]);

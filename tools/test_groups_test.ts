@@ -1,8 +1,8 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { ROOT } from "./steps.ts";
-import { findTests, groupModule, groupTests } from "./test_groups.ts";
+import { ALONE, findFiles, groupModule, groupTests, isTest, writeModules } from "./test_groups.ts";
 
-Deno.test("groupTests() puts tests of values together, and leaves the others alone", () => {
+Deno.test("groupTests() starts with what takes long and puts the rest together", () => {
   deepEqual(
     groupTests([
       "tftp/protocol/b_test.ts",
@@ -11,14 +11,22 @@ Deno.test("groupTests() puts tests of values together, and leaves the others alo
       "internal/cli/run_test.ts",
       "internal/check_test.ts",
       "internal/testing/interop_test.ts",
-      "tftp/server_test.ts",
+      "tftp/b_test.ts",
+      "tftp/a_test.ts",
       "ffi/leak_test.ts",
+      "tftp/server_test.ts",
+      "mod_test.ts",
     ]),
     [
+      { name: "tftp/server_test.ts", files: ["tftp/server_test.ts"] },
+      { name: "ffi/leak_test.ts", files: ["ffi/leak_test.ts"] },
+      { name: "protocol/btest_test.ts", files: ["btest/protocol/alone_test.ts"] },
       {
         name: "internal/all_test.ts",
         files: ["internal/check_test.ts", "internal/cli/run_test.ts"],
       },
+      { name: "root/rest_test.ts", files: ["mod_test.ts"] },
+      { name: "tftp/rest_test.ts", files: ["tftp/a_test.ts", "tftp/b_test.ts"] },
       {
         name: "protocol/tftp_test.ts",
         files: ["tftp/protocol/a_test.ts", "tftp/protocol/b_test.ts"],
@@ -35,8 +43,27 @@ Deno.test("groupModule() imports each file of its group", () => {
   equal(module, 'import "file:///r/a/b_test.ts";\nimport "file:///r/c_test.ts";\n');
 });
 
-Deno.test("findTests() finds this file, and none twice", async () => {
-  const tests = await findTests(ROOT);
+Deno.test("every test file runs once, and every name of those that run alone is one", async () => {
+  const tests = await findFiles(ROOT, isTest);
   ok(tests.includes("tools/test_groups_test.ts"));
   equal(new Set(tests).size, tests.length);
+  deepEqual(ALONE.filter((file) => !tests.includes(file)), []);
+  const grouped = groupTests(tests).flatMap(({ files }) => files).sort();
+  deepEqual(grouped, tests.filter((file) => !file.endsWith("interop_test.ts")));
+});
+
+Deno.test("writeModules() writes what it says to run, examples of pages and docstrings too", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const run = await writeModules(ROOT, folder);
+    const examples = await Deno.readTextFile(`${folder}/examples/all_test.ts`);
+    for (const path of ["README.md.ts", "docs/tftp.md.ts", "tftp/url.ts", "mod.ts"]) {
+      ok(examples.includes(`/examples/${path}"`), path);
+      ok((await Deno.readTextFile(`${folder}/examples/${path}`)).includes("Deno.test("), path);
+    }
+    for (const path of run) ok((await Deno.stat(new URL(path, ROOT))).isFile, path);
+    equal(new Set(run).size, run.length);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
