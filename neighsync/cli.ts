@@ -6,7 +6,7 @@
 
 import { command, type Tool } from "../internal/cli/command.ts";
 import { runTool } from "../internal/cli/run.ts";
-import { boolean, choice, list, option, options } from "../internal/schema.ts";
+import { boolean, choice, integer, list, option, options } from "../internal/schema.ts";
 import { CONFIG } from "./cli_settings.ts";
 import { daemonSettings, monitorSettings } from "./options.ts";
 
@@ -93,6 +93,38 @@ const dump = command({
   run: async (input) => await (await import("./cli_dump.ts")).runDump(input),
 });
 
+const restore = command({
+  name: "restore",
+  brief: "Put the published table back into the kernel, after a warm restart",
+  options: daemonSettings,
+  flags: options({
+    ...CONFIG,
+    timeout: option(integer(0, 86_400), 110, {
+      help: "Seconds after which interfaces that are not ready are given up",
+      placeholder: "SECS",
+      group: "Restoring",
+    }),
+    dryRun: option(boolean(), false, {
+      help: "Say what would be restored, and touch nothing",
+      group: "Restoring",
+    }),
+    always: option(boolean(), false, {
+      help: "Restore whatever the warm-restart tables say, and leave them alone",
+      group: "Restoring",
+    }),
+    probe: option(boolean(), true, {
+      help: "Ask restored neighbours to show themselves",
+      group: "Restoring",
+    }),
+  }),
+  examples: [
+    ["", "what a switch does before it starts the daemon"],
+    ["--dry-run --always", "look what would be written"],
+  ],
+  exits: EXITS,
+  run: async (input) => await (await import("./cli_restore.ts")).runRestore(input),
+});
+
 const config = command({
   name: "config",
   brief: "Check the configuration, or print its schema",
@@ -111,7 +143,7 @@ const config = command({
 export const tool: Tool = {
   name: "neighsync",
   brief: "The kernel's neighbour tables, watched and kept in Redis",
-  commands: [run, monitor, dump, config],
+  commands: [run, monitor, dump, restore, config],
 };
 
 /**

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { readFile } from "node:fs/promises";
 import { openServiceNotifier } from "../ffi/mod.ts";
 import type { CommandInput } from "../internal/cli/command.ts";
 import { configureLogging } from "../internal/cli/logging.ts";
@@ -13,6 +14,9 @@ import { logger } from "../internal/log.ts";
 import { settingsOf } from "./cli_settings.ts";
 import { formatConfig } from "./config_file.ts";
 import { NeighSync } from "./daemon.ts";
+import { firstLine } from "./databases.ts";
+import { type HealthServer, serveHealth } from "./rest.ts";
+import { servedBy } from "./served.ts";
 import { ServiceReports } from "./service.ts";
 import type { ResolvedNeighSyncSettings } from "./settings.ts";
 
@@ -70,7 +74,9 @@ export async function runDaemon(input: RunInput): Promise<number> {
     else log.info("state {state}", { event: "neighsync.state", state: sync.snapshot() });
   });
   try {
-    const metrics = await openMetrics(sync, settings);
+    const metrics = settings.metrics.listen === "off"
+      ? undefined
+      : await openMetrics(sync, settings);
     if (metrics !== undefined) {
       say(
         { type: "listening", protocol: "http", address: metrics.address },
@@ -130,15 +136,16 @@ const RELOADED: ReadonlySet<string> = new Set([
   "performance.lingerMs",
 ]);
 
-/** Measurements over HTTP. */
-interface Metrics {
-  readonly address: string;
-  close(): Promise<void>;
-}
-
-function openMetrics(
-  _sync: NeighSync,
-  _settings: ResolvedNeighSyncSettings,
-): Promise<Metrics | undefined> {
-  return Promise.resolve(undefined);
+async function openMetrics(
+  sync: NeighSync,
+  { metrics, security }: ResolvedNeighSyncSettings,
+): Promise<HealthServer> {
+  const token = security.tokenFile === undefined
+    ? security.token
+    : firstLine(await readFile(security.tokenFile, "utf8"));
+  return await serveHealth(servedBy(sync), {
+    listen: metrics.listen,
+    metricsPrefix: metrics.prefix,
+    ...(token === undefined ? {} : { token }),
+  });
 }

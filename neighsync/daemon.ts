@@ -12,6 +12,7 @@ import { isRedisError } from "../internal/redis_errors.ts";
 import { type Clock, systemClock } from "../internal/time/clock.ts";
 import { Comparison } from "./comparison.ts";
 import type { ConfigDatabase } from "./config_database.ts";
+import { type Difference, tableDifferences } from "./difference.ts";
 import { EventHub, type NeighSyncEvent } from "./daemon_events.ts";
 import { type Databases, openDatabases } from "./databases.ts";
 import { HealthJudge } from "./health.ts";
@@ -173,6 +174,20 @@ export class NeighSync implements AsyncDisposable {
     this.#feed.resync();
     await this.#comparison.run("audit");
     await this.#parts!.writer.idle();
+  }
+
+  /**
+   * How the published table differs from what should be in it now; nothing is written. What is on its way shows.
+   *
+   * @throws {TypeError} Before the kernel was joined. @throws {FastwireError} When the sink cannot be read.
+   */
+  async differences(): Promise<Difference[]> {
+    if (this.#feed === undefined) {
+      throw new TypeError("Cannot compare the tables: the kernel's was not read yet");
+    }
+    const { sink, publisher } = this.#parts!;
+    const found = effectiveTable(await sink.readAll());
+    return tableDifferences(publisher.expected(this.#feed), found, publisher);
   }
 
   /** Takes over the settings that can be changed while it runs: batches, interfaces, the interval of audits. */

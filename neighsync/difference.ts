@@ -8,9 +8,8 @@ import { openNetlinkHost } from "../ffi/mod.ts";
 import { openDatabases } from "./databases.ts";
 import { KernelFeed } from "./kernel_feed.ts";
 import { ConfigPolicy } from "./policy.ts";
-import { formatMac } from "./protocol/address.ts";
-import { AF_INET } from "./protocol/constants.ts";
-import { NeighFilter } from "./protocol/filter.ts";
+import { Coalescer } from "./protocol/coalesce.ts";
+import { type ExpectedTable, Publisher } from "./publisher.ts";
 import type { ResolvedNeighSyncSettings } from "./settings.ts";
 import { effectiveTable, type StoredNeighbor } from "./sink.ts";
 
@@ -27,22 +26,23 @@ export interface Difference {
 /**
  * Compares two tables.
  *
- * @param mayDiffer Keys nobody is to complain about.
+ * @param publisher Knows which interfaces are nobody's business here.
  * @returns Differences: what is missing or other first, then what should not be there.
  */
 export function tableDifferences(
-  expected: ReadonlyMap<string, StoredNeighbor>,
+  { entries, mayStay }: ExpectedTable,
   found: ReadonlyMap<string, StoredNeighbor>,
-  mayDiffer: (key: string) => boolean = () => false,
+  publisher: Pick<Publisher, "isWanted">,
 ): Difference[] {
   const differences: Difference[] = [];
-  for (const [key, value] of expected) {
+  for (const [key, value] of entries) {
     const other = found.get(key);
     const same = other !== undefined && other.mac === value.mac && other.family === value.family;
-    if (!same && !mayDiffer(key)) differences.push({ key, expected: value, found: other ?? null });
+    if (!same) differences.push({ key, expected: value, found: other ?? null });
   }
   for (const [key, value] of found) {
-    if (expected.has(key) || mayDiffer(key)) continue;
+    const isOurs = publisher.isWanted(key.slice(0, key.indexOf(":")));
+    if (entries.has(key) || mayStay.has(key) || !isOurs) continue;
     differences.push({ key, expected: null, found: value });
   }
   return differences;
@@ -61,25 +61,25 @@ export async function findDifferences(
   const databases = await openDatabases(settings);
   try {
     await databases.sink.whenConnected({ ...given, attempts: 2 });
-    const { dualTor, evpn } = settings.deployment;
+    const { dualTor, evpn, strictLinkLocal } = settings.deployment;
     const policy = new ConfigPolicy(databases.config, { dualTor, evpn });
-    const filter = new NeighFilter(policy, settings.netlink);
-    const expected = new Map<string, StoredNeighbor>();
-    const unsure = new Set<string>();
+    const publisher = new Publisher({
+      facts: policy,
+      choice: settings.netlink,
+      family: 0,
+      coalescer: new Coalescer(),
+      dedupe: true,
+      strictLinkLocal,
+    });
     const host = await openNetlinkHost({ driver: settings.netlink.driver });
+    let expected: ExpectedTable;
     try {
       let ended: () => void = () => {};
       const read = new Promise<void>((resolve) => ended = resolve);
       const feed = await KernelFeed.open({ host, settings: settings.netlink, ...given }, {
-        changed: ({ source, neighbor, link, masterName }) => {
-          // Rules are asked once all facts are known.
-          if (source !== "replay") return;
-          const { op, reason, zeroMac } = filter.decide(neighbor, link.name, masterName);
-          const key = link.prefix + neighbor.ip;
-          const family = neighbor.family === AF_INET ? "IPv4" : "IPv6";
-          if (op === "set") {
-            expected.set(key, { mac: formatMac(zeroMac ? 0 : neighbor.mac), family });
-          } else if (reason === "probe") unsure.add(key);
+        // Rules are asked once all facts are known.
+        changed: (change, now) => {
+          if (change.source === "replay") publisher.changed(change, now);
         },
         linkChanged: () => {},
         resyncStarted: () => {},
@@ -90,18 +90,14 @@ export async function findDifferences(
         await orAborted(read, signal);
         policy.want([...feed.links.links()].map(({ name }) => name));
         await policy.load();
-        feed.replay();
+        expected = publisher.expected(feed);
       } finally {
         await feed.close();
       }
     } finally {
       await host.close();
     }
-    const found = effectiveTable(await databases.sink.readAll());
-    return tableDifferences(expected, found, (key) => {
-      const colon = key.indexOf(":");
-      return unsure.has(key) || !filter.isWanted(key.slice(0, colon));
-    });
+    return tableDifferences(expected, effectiveTable(await databases.sink.readAll()), publisher);
   } finally {
     await databases.close();
   }

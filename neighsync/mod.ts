@@ -39,6 +39,7 @@ export type { Neighbor, NudState } from "./neighbor.ts";
 export { dumpNeighbors } from "./dump.ts";
 export { NeighSync } from "./daemon.ts";
 export type { NeighSyncOptions, ReloadableSettings } from "./daemon.ts";
+export type { Difference } from "./difference.ts";
 export type { NeighSyncEvent } from "./daemon_events.ts";
 export type {
   Health,
@@ -81,6 +82,16 @@ export type { MemorySinkOptions, PoppedChange } from "./sink_memory.ts";
 export { openRedisSink, RedisSink } from "./sink_redis.ts";
 export type { RedisSinkOptions } from "./sink_redis.ts";
 export type { RedisAddress, RedisClient, RedisTarget, RedisTls } from "../internal/redis.ts";
+export { restoreNeighbors } from "./restore.ts";
+export type { RestoreCounts, RestoreOptions, RestoreResult, RestoreStore } from "./restore.ts";
+export { createHandler, serveHealth } from "./rest.ts";
+export type {
+  HealthServer,
+  ServedDifference,
+  ServedNeighbor,
+  ServedNeighSync,
+  ServeHealthOptions,
+} from "./rest.ts";
 export type { ConfigDatabase } from "./config_database.ts";
 export type { WarmTables } from "./warm_restart.ts";
 export type { FilterFacts, FilterReason } from "./protocol/filter.ts";

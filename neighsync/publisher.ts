@@ -30,6 +30,14 @@ export interface Replayable {
   replay(ifindex?: number): void;
 }
 
+/** What is to be published. */
+export interface ExpectedTable {
+  /** Entries by key. */
+  readonly entries: Map<string, StoredNeighbor>;
+  /** Keys whose entries, if there are any, are left as they are. */
+  readonly mayStay: Set<string>;
+}
+
 /** How it is decided what is published. */
 export interface PublisherOptions {
   /** The configuration's facts. */
@@ -67,6 +75,7 @@ export class Publisher {
   #touched: ReadonlySet<string> = NOTHING;
   #repairs = 0;
   #next: NeighFilter | undefined;
+  #expected: ExpectedTable | undefined;
 
   /** Publishes nothing by itself. */
   constructor(options: PublisherOptions) {
@@ -88,7 +97,8 @@ export class Publisher {
       this.processed++;
       this.#reasons.set(reason, (this.#reasons.get(reason) ?? 0) + 1);
     }
-    if (this.#next !== undefined) this.#leave(change, now);
+    if (this.#expected !== undefined) this.#expect(change, decision);
+    else if (this.#next !== undefined) this.#leave(change, now);
     else if (this.#unseen !== undefined) this.#compared(change, decision, now);
     else if (decision.op === "ignore") {
       const left = reason === "ipv6-link-local" && this.#options.strictLinkLocal;
@@ -127,6 +137,19 @@ export class Publisher {
       if (coalescer.delete(key, now) && counts) this.#repairs++;
     }
     return this.#repairs;
+  }
+
+  /** What is to be published now, as a table; nothing is written. */
+  expected(feed: Replayable): ExpectedTable {
+    const expected = this.#expected = { entries: new Map(), mayStay: new Set<string>() };
+    feed.replay();
+    this.#expected = undefined;
+    return expected;
+  }
+
+  /** Whether neighbors of this interface are published at all. */
+  isWanted(ifname: string): boolean {
+    return this.#filter.isWanted(ifname);
   }
 
   /** Goes on with another choice of interfaces: what is no longer wanted is removed, what now is wanted is published. */
@@ -182,6 +205,15 @@ export class Publisher {
   #mayStay(reason: FilterReason): boolean {
     if (reason === "ipv6-link-local") return !this.#options.strictLinkLocal;
     return reason === "probe";
+  }
+
+  #expect({ neighbor, link }: NeighborChange, { op, reason, zeroMac }: FilterDecision): void {
+    const key = link.prefix + neighbor.ip;
+    if (op === "set") {
+      const mac = formatMac(zeroMac ? ZERO_MAC : neighbor.mac);
+      const family = neighbor.family === AF_INET ? "IPv4" : "IPv6";
+      this.#expected!.entries.set(key, { mac, family });
+    } else if (op === "ignore" && this.#mayStay(reason)) this.#expected!.mayStay.add(key);
   }
 
   #leave({ link, neighbor }: NeighborChange, now: number): void {
