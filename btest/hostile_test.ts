@@ -4,8 +4,8 @@ import { capabilities } from "../ffi/mod.ts";
 import type { Endurance } from "./testdata/endurance.ts";
 
 /** `deno task test:hostile` sends a hundred thousand, and runs a thousand sessions. */
-const MESSAGES = Number(Deno.env.get("FASTWIRE_HOSTILE_MESSAGES") ?? 1200);
-const SESSIONS = Number(Deno.env.get("FASTWIRE_HOSTILE_SESSIONS") ?? 40);
+const MESSAGES = Number(Deno.env.get("FASTWIRE_HOSTILE_MESSAGES") ?? 400);
+const SESSIONS = Number(Deno.env.get("FASTWIRE_HOSTILE_SESSIONS") ?? 20);
 const SEED = Number(Deno.env.get("FASTWIRE_SEED") ?? Date.now() % 1_000_007);
 /**
  * What the process may grow by, outside the heap mostly: buffers of the runtime's sockets, which it gives back late.

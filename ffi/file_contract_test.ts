@@ -23,6 +23,7 @@ interface Subject {
 }
 
 const INSIDE = { symlinks: "inside" } as const;
+const LONG = Deno.env.get("FASTWIRE_LONG") === "1";
 const NEW = { symlinks: "inside", mode: 0o640, makeDirectories: false } as const;
 
 const SUITE: readonly ContractCase<Subject>[] = [
@@ -245,7 +246,9 @@ const SUITE: readonly ContractCase<Subject>[] = [
   }],
   ["refuses to reserve more than there is", ({ root }) => {
     const file = root.create("a", NEW);
-    const wanted = root.freeBytes() + 2 ** 40;
+    // Asked for a little more than there is, a file system hands out its last block before it refuses: that takes a second,
+    // and meanwhile nobody else can write. What no file may have is refused at once.
+    const wanted = LONG ? root.freeBytes() + 2 ** 40 : 2 ** 52;
     throws(
       () => file.reserve(wanted),
       (error) => systemError("ENOSPC")(error) || systemError("EFBIG")(error),
@@ -460,7 +463,7 @@ const SUITE: readonly ContractCase<Subject>[] = [
     };
     cycle(10);
     const before = descriptors(path);
-    cycle(root.traits.driver === "linux" ? 10_000 : 2000);
+    cycle(LONG && root.traits.driver === "linux" ? 10_000 : 2000);
     equal(descriptors(path), before);
   }],
 ];
@@ -511,7 +514,7 @@ for (const name of ["linux", "linux of older kernels"]) {
         const subject = await driver.open();
         try {
           // The walk that serves kernels of today gets the long run in the mode that follows links.
-          const flips = name === "linux" && symlinks === "inside" ? 100_000 : 20_000;
+          const flips = name === "linux" && symlinks === "inside" && LONG ? 100_000 : 20_000;
           await swapWhileReading(subject, symlinks, flips);
         } finally {
           await driver.close!(subject);

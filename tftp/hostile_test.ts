@@ -6,7 +6,7 @@ import { error, type RawPeer, request } from "./testdata/raw_peer.ts";
 import { type Bench, endure, EVERY_ROW, pattern, until } from "./testdata/server_bench.ts";
 
 /** `deno task test:hostile` sends a million. */
-const DATAGRAMS = Number(Deno.env.get("FASTWIRE_HOSTILE_DATAGRAMS") ?? 40_000);
+const DATAGRAMS = Number(Deno.env.get("FASTWIRE_HOSTILE_DATAGRAMS") ?? 12_000);
 const SEED = Number(Deno.env.get("FASTWIRE_SEED") ?? Date.now() % 1_000_007);
 /**
  * What the process may grow by; garbage that was not collected yet is most of it. The portable driver's receive buffers

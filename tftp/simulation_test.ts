@@ -5,6 +5,7 @@ import { forSeeds } from "../internal/testing/simulation.ts";
 import { assertComplete, CLEAN, run, type Scenario } from "./testdata/transfer_simulation.ts";
 
 const FILE = "tftp/simulation_test.ts";
+const LONG = Deno.env.get("FASTWIRE_LONG") === "1";
 
 const WINDOWS = [1, 2, 4, 16, 64, 1000];
 const LOSSES = [0, 0.01, 0.05, 0.2];
@@ -60,7 +61,7 @@ Deno.test("machines carry the file in every cell of the grid, with bounded traff
   let unanswered = 0;
   // By loss and window: packets sent, and the most that may be.
   const sums = new Map<string, [sent: number, most: number]>();
-  const seeds = forSeeds(FILE, 1, 12_000, (seed) => {
+  const seeds = forSeeds(FILE, 1, LONG ? 12_000 : 6000, (seed) => {
     const { scenario, loss, disturbed } = gridScenario(seed);
     const outcome = run(scenario);
     if (loss >= 0.2 && outcome.received?.outcome !== "done") {

@@ -23,11 +23,16 @@ function sizesFor(windowSize: number): number[] {
   return [0, 1, 511, 512, 513, BLOCK - 1, BLOCK, BLOCK + 1, whole - 1, whole, whole + 1];
 }
 
+/** Whether a row runs the whole matrix: what threads and the portable driver do differently shows in part of it. */
+function whole({ driver, row }: Bench): boolean {
+  return LONG || driver === "fast" && row.workers === 0;
+}
+
 function transfers(direction: "get" | "put", mode: "octet" | "netascii"): ContractCase<Bench> {
   return [`${direction}s every size in ${mode}, window by window`, async (bench) => {
     const { to, ended } = await bench.serve({ write: ANYTHING });
     let transfers = 0;
-    for (const windowSize of bench.driver === "fast" || LONG ? WINDOWS : [1, 16]) {
+    for (const windowSize of whole(bench) ? WINDOWS : [1, 16]) {
       for (const blockSize of windowSize === 4 ? [512, BLOCK] : [BLOCK]) {
         const client = await bench.client(to, { mode, windowSize, blockSize });
         for (const size of sizesFor(windowSize)) {
@@ -68,7 +73,6 @@ const MATRIX: ContractCase<Bench>[] = [
 const ROLLOVER: ContractCase<Bench>[] = [
   ...(["auto", "0", "1"] as const).flatMap((rollover): ContractCase<Bench>[] => [
     [`gets more than 65,535 blocks with rollover ${rollover}`, async (bench) => {
-      if (bench.driver === "portable" && rollover !== "0" && !LONG) return;
       const content = pattern(MANY_BLOCKS_BYTES);
       bench.file("big", content);
       const { to } = await bench.serve();
@@ -76,7 +80,6 @@ const ROLLOVER: ContractCase<Bench>[] = [
       equal(sum(await client.get("big")), sum(content));
     }],
     [`puts more than 65,535 blocks with rollover ${rollover}`, async (bench) => {
-      if (bench.driver === "portable" && rollover !== "1" && !LONG) return;
       const content = pattern(MANY_BLOCKS_BYTES);
       const { to } = await bench.serve({ write: ANYTHING });
       const client = await bench.client(to, { blockSize: 8, windowSize: 256, rollover });
@@ -283,7 +286,8 @@ const SEVERAL = /^(serves everything|listens|runs many|counts)/;
 
 const { "linux": linux, "linux thread": thread, "node": node } = EVERY_ROW;
 runContract("TFTP", MATRIX, { "linux": linux!, "linux thread": thread!, "node": node! });
-runContract("TFTP", ROLLOVER, BOTH_DRIVERS);
+// Numbers that roll over are the machines' business: with sockets of another kind it takes two seconds to see the same.
+runContract("TFTP", ROLLOVER, LONG ? BOTH_DRIVERS : { "linux": linux! });
 runContract("TFTP", SUITE, BOTH_DRIVERS);
 runContract("TFTP", SUITE.filter(([name]) => LONG || SEVERAL.test(name)), {
   "linux thread": thread!,
