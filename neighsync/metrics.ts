@@ -41,6 +41,11 @@ const COUNTERS: readonly (readonly [name: string, help: string, read: Read])[] =
   ],
   ["redis_errors_total", "Batches that failed", (now) => now.redisErrors],
   ["redis_reconnects_total", "Connections made again", (now) => now.redisReconnects],
+  [
+    "redis_script_reloads_total",
+    "Times Redis had forgotten the script",
+    (now) => now.scriptReloads,
+  ],
   ["batches_total", "Batches acknowledged", (now) => now.batches],
   ["events_total", "Neighbor events read from the kernel", (now) => now.kernel.events],
   ["rows_total", "Rows of dumps and answers read from the kernel", (now) => now.kernel.rows],

@@ -88,6 +88,8 @@ export interface NeighSyncSnapshot {
   readonly batches: number;
   /** Times the connection was made again. */
   readonly redisReconnects: number;
+  /** Times Redis had forgotten the script and was given it again. */
+  readonly scriptReloads: number;
   /** Changes that were not written because they say what is written already. */
   readonly suppressed: number;
   /** Changes that were replaced by later ones before they were written. */

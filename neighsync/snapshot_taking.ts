@@ -47,6 +47,7 @@ export function takeSnapshot(parts: SnapshotParts): NeighSyncSnapshot {
     redisErrors: writer?.failures ?? 0,
     batches: writer?.batches ?? 0,
     redisReconnects: sink?.reconnects ?? 0,
+    scriptReloads: sink?.scriptReloads ?? 0,
     suppressed: (coalescer?.suppressed ?? 0) + (publisher?.unchanged ?? 0),
     coalesced: coalescer?.coalesced ?? 0,
     filtered: publisher?.filtered() ?? NOTHING,

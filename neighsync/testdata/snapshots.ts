@@ -32,6 +32,7 @@ export function quiet(
     redisErrors: 0,
     batches: 1,
     redisReconnects: 0,
+    scriptReloads: 0,
     suppressed: 0,
     coalesced: 0,
     filtered: { accepted: 3, interface: 2 },
