@@ -171,7 +171,7 @@ export class NeighSync implements AsyncDisposable {
     if (this.#feed === undefined || this.#comparison === undefined) {
       throw new TypeError("Cannot synchronise anew: it has not been done for the first time");
     }
-    this.#feed.resync();
+    await this.#feed.resync();
     await this.#comparison.run("audit");
     await this.#parts!.writer.idle();
   }

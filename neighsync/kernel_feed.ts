@@ -84,6 +84,9 @@ export class KernelFeed {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
   #housekeepingAt = 0;
+  readonly #waiting = new Set<Waiting>();
+  #started = 0;
+  #ended = 0;
   #ipv4 = 0;
   #ipv6 = 0;
   #socketErrors = 0;
@@ -140,6 +143,7 @@ export class KernelFeed {
     linkChanged: (link, previous) => this.#consumer.linkChanged(link, previous),
     resyncStarted: (reason) => {
       log.debug("the table is read ({reason})", { reason });
+      this.#started++;
       this.#consumer.resyncStarted(reason);
     },
     resyncEnded: (result) => {
@@ -149,7 +153,13 @@ export class KernelFeed {
         "the table was read ({reason}): {added} added, {changed} changed, {removed} removed",
         { event: "neighsync.resync", reason, added, changed, removed, lost },
       );
+      this.#ended++;
       this.#consumer.resyncEnded(result);
+      for (const waiting of this.#waiting) {
+        if (this.#ended < waiting.times) continue;
+        this.#waiting.delete(waiting);
+        waiting.resolve();
+      }
     },
     growReceiveBuffer: (bytes) => {
       if (!this.#events.traits.receiveBuffer) return;
@@ -228,10 +238,24 @@ export class KernelFeed {
     return this.#ipv4 + this.#ipv6;
   }
 
-  /** Reads the table anew. */
-  resync(): void {
+  /** Reads the tables anew; settles when that is done. Rejects when the feed is closed before. */
+  resync(): Promise<void> {
+    // What is being read now may have begun before something the caller knows of.
+    const done = this.#whenRead(this.#started + 1);
     this.#machine.resync(this.#clock.now(), this.#actions);
     this.#after();
+    return done;
+  }
+
+  /** Settles when the tables were read for the first time. Rejects when the feed is closed before. */
+  firstRead(): Promise<void> {
+    return this.#whenRead(1);
+  }
+
+  #whenRead(times: number): Promise<void> {
+    if (this.#closed) return Promise.reject(closedError());
+    if (this.#ended >= times) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#waiting.add({ times, resolve, reject }));
   }
 
   /** Tells every entry again, or those of one interface. */
@@ -275,6 +299,8 @@ export class KernelFeed {
       this.#closed = true;
       this.#connected = false;
       this.#machine.stop();
+      for (const { reject } of this.#waiting) reject(closedError());
+      this.#waiting.clear();
       clearTimeout(this.#timer);
       this.#stopWaiting();
     }
@@ -404,3 +430,14 @@ export class KernelFeed {
 }
 
 const FAMILIES = { all: AF_UNSPEC, ipv4: AF_INET, ipv6: AF_INET6 } as const;
+
+interface Waiting {
+  /** How often the tables have to have been read to their end. */
+  readonly times: number;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+function closedError(): Error {
+  return new TypeError("Cannot wait for the kernel's table: it is not read any more");
+}

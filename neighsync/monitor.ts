@@ -49,10 +49,10 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
   /** Settles when the view is for the first time what the kernel has; rejects when the monitor is closed before. */
   readonly ready: Promise<void>;
 
+  readonly #feedReady: (ready: Promise<void>) => void;
   readonly #ownHost: NetlinkHost | undefined;
   readonly #filter: NeighFilter;
   readonly #queues = new Set<MonitorQueue>();
-  readonly #waiting = new Set<Waiting>();
   #feed!: KernelFeed;
   #started = 0;
   #ended = 0;
@@ -62,7 +62,9 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
   private constructor(ownHost: NetlinkHost | undefined, filter: NeighFilter) {
     this.#ownHost = ownHost;
     this.#filter = filter;
-    this.ready = this.#nextEnd(1);
+    let feedReady: (ready: Promise<void>) => void = () => {};
+    this.ready = new Promise((resolve) => feedReady = resolve);
+    this.#feedReady = feedReady;
     // Whoever does not wait for it does not want to hear of it either.
     this.ready.catch(() => {});
   }
@@ -99,6 +101,7 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
       if (given === undefined) await host.close();
       throw error;
     }
+    monitor.#feedReady(monitor.#feed.firstRead());
     if (signal !== undefined) {
       const aborted = (): void => void monitor.close();
       signal.addEventListener("abort", aborted, { once: true });
@@ -118,11 +121,7 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
 
   /** Reads the kernel's tables anew, and settles when that is done. Rejects when the monitor is closed before. */
   resync(): Promise<void> {
-    if (this.#closing !== undefined) return Promise.reject(closedError());
-    // What is being read now may have begun before something the caller knows of.
-    const done = this.#nextEnd(this.#started + 1);
-    this.#feed.resync();
-    return done;
+    return this.#feed.resync();
   }
 
   /** Counts and state now. */
@@ -166,8 +165,6 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
     this.#forgetSignal();
     for (const queue of this.#queues) queue.close();
     this.#queues.clear();
-    for (const { reject } of this.#waiting) reject(closedError());
-    this.#waiting.clear();
     await this.#feed.close();
     await this.#ownHost?.close();
   }
@@ -178,7 +175,7 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
     if (!this.#filter.isWanted(link.name)) return;
     const neighbor = neighborOf(view, link.name, masterName);
     const from = source === "dump" ? "dump" : "event";
-    const previous = kind === "change" ? { previous: before(neighbor, change) } : {};
+    const previous = kind === "add" ? {} : { previous: before(neighbor, change) };
     const event = { type: kind, neighbor, ...previous, source: from } as const;
     for (const queue of this.#queues) queue.push(link.prefix + neighbor.ip, event);
   }
@@ -188,23 +185,7 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
     for (const queue of this.#queues) {
       queue.mark({ type: "resync-end", added, changed, removed, lost });
     }
-    for (const waiting of this.#waiting) {
-      if (this.#ended < waiting.ended) continue;
-      this.#waiting.delete(waiting);
-      waiting.resolve();
-    }
   }
-
-  #nextEnd(ended: number): Promise<void> {
-    return new Promise((resolve, reject) => this.#waiting.add({ ended, resolve, reject }));
-  }
-}
-
-interface Waiting {
-  /** How many readings have to have ended. */
-  readonly ended: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
 }
 
 /** The neighbor before a change. */
@@ -212,10 +193,6 @@ function before(neighbor: Neighbor, change: NeighborChange): Neighbor {
   const { previousMac: mac, previousState, previousFlags: flags } = change;
   const state: NudState = nudName(previousState);
   return { ...neighbor, mac: mac >= 0 ? formatMac(mac) : null, state, flags };
-}
-
-function closedError(): Error {
-  return new TypeError("Cannot wait for the kernel's table: the monitor is closed");
 }
 
 /** Only the choice of interfaces is asked of this filter. */

@@ -14,9 +14,9 @@ export type NeighborEvent = NeighborChanged | ResyncStarted | ResyncEnded;
 export interface NeighborChanged {
   /** What happened. */
   readonly type: "add" | "change" | "delete";
-  /** As it is now; as it was when it went, for `delete`. */
+  /** As it is now; for `delete`, as the kernel described it last, which is often without a MAC. */
   readonly neighbor: Neighbor;
-  /** As it was before a change. */
+  /** As it was before a change or its end, as far as that was told. */
   readonly previous?: Neighbor;
   /** The kernel told it, or reading the table showed it. */
   readonly source: "event" | "dump";
@@ -120,7 +120,6 @@ function join(first: NeighborChanged, second: NeighborChanged): NeighborChanged 
     return second.type === "delete" ? undefined : { ...second, type: "add", source: first.source };
   }
   // What the consumer knows is what was before the first of them.
-  const known = first.type === "delete" ? first.neighbor : first.previous ?? first.neighbor;
-  if (second.type === "delete") return second;
-  return { ...second, type: "change", previous: known };
+  const previous = first.previous ?? first.neighbor;
+  return { ...second, type: second.type === "delete" ? "delete" : "change", previous };
 }
