@@ -89,7 +89,8 @@ export async function untilBound(port: number, limitMs = 5000): Promise<void> {
   throw new Error(`Nobody listens on UDP port ${port}`);
 }
 
-function familyCpu(pid: number): number {
+/** CPU seconds of a process, all its threads, and everything it started; 0 when there is none. */
+export function familyCpu(pid: number): number {
   let seconds = cpuOf(pid);
   for (const child of children(pid)) seconds += familyCpu(child);
   return seconds;
@@ -115,7 +116,8 @@ function children(pid: number): number[] {
   }
 }
 
-function resident(pid: number): number {
+/** Resident memory of a process, bytes. */
+export function resident(pid: number): number {
   const text = Deno.readTextFileSync(`/proc/${pid}/status`);
   return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0) * 1024;
 }

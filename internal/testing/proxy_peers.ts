@@ -78,7 +78,8 @@ export function startHaproxy(options: HaproxyOptions): Promise<ProxyPeer> {
   return start("haproxy", false, (port) => ({
     "haproxy.cfg": [
       "global",
-      "  maxconn 8000",
+      // Splicing needs descriptors for pipes too: five of a connection.
+      "  maxconn 3000",
       "defaults",
       "  mode tcp",
       "  timeout connect 5s",
@@ -92,7 +93,7 @@ export function startHaproxy(options: HaproxyOptions): Promise<ProxyPeer> {
       `  server one 127.0.0.1:${options.targetPort}`,
       "",
     ].join("\n"),
-  }), () => ["-db", "-q", "-f", "haproxy.cfg"]);
+  }), () => ["-db", "-f", "haproxy.cfg"]);
 }
 
 /** The text of a `proxychains.conf` that leads through proxies in the order given. */
