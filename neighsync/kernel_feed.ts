@@ -360,6 +360,10 @@ export class KernelFeed {
       this.#events.checkLoss();
       this.#events.drain();
       this.#inEventTurn = false;
+      // This driver has no turns on demand: what has arrived was handed over.
+      if (this.#options.host.driver === "iproute" && this.#machine.wantsDrain) {
+        this.#machine.drained(this.#clock.now(), this.#actions);
+      }
     }
     this.#consumer.turned();
     this.#arm();
