@@ -80,11 +80,12 @@ function groupOf(file: string): string {
   return slash < 0 ? "root/rest_test.ts" : `${file.slice(0, slash)}/rest_test.ts`;
 }
 
-/** The module that stands for a group. */
-export function groupModule(group: TestGroup, root: URL): string {
-  return group.files.map((file) => `import ${JSON.stringify(new URL(file, root).href)};\n`).join(
-    "",
-  );
+/** The module that stands for others. One of them that does not load is a failed test of its name, and the others run. */
+export function groupModule(urls: readonly string[]): string {
+  return urls.map((url) => {
+    const text = JSON.stringify(url);
+    return `try { await import(${text}); } catch (error) { Deno.test(${text} + " loads", () => { throw error; }); }\n`;
+  }).join("");
 }
 
 /**
@@ -97,7 +98,12 @@ export async function writeModules(root: URL, folder: string): Promise<readonly 
   const run: string[] = [];
   for (const group of groupTests(await findFiles(root, isTest))) {
     if (group.files.length === 1) run.push(group.files[0]!);
-    else run.push(await write(`${folder}/${group.name}`, groupModule(group, root)));
+    else {run.push(
+        await write(
+          `${folder}/${group.name}`,
+          groupModule(group.files.map((file) => new URL(file, root).href)),
+        ),
+      );}
   }
   const manifest: Manifest = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
   const pages: string[] = [];
@@ -107,10 +113,9 @@ export async function writeModules(root: URL, folder: string): Promise<readonly 
     if (module === "") continue;
     const target = `${folder}/examples/${path}${path.endsWith(".md") ? ".ts" : ""}`;
     await write(target, module);
-    pages.push(target);
+    pages.push(`file://${target}`);
   }
-  const all = pages.map((page) => `import ${JSON.stringify(`file://${page}`)};\n`).join("");
-  return [...run, await write(`${folder}/examples/all_test.ts`, all)];
+  return [...run, await write(`${folder}/examples/all_test.ts`, groupModule(pages))];
 }
 
 async function write(path: string, text: string): Promise<string> {

@@ -35,12 +35,24 @@ Deno.test("groupTests() starts with what takes long and puts the rest together",
   );
 });
 
-Deno.test("groupModule() imports each file of its group", () => {
-  const module = groupModule(
-    { name: "x", files: ["a/b_test.ts", "c_test.ts"] },
-    new URL("file:///r/"),
-  );
-  equal(module, 'import "file:///r/a/b_test.ts";\nimport "file:///r/c_test.ts";\n');
+Deno.test("groupModule() runs every file of its group, and fails for one that does not load", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${folder}/a.ts`, 'import { no } from "node:fs"; no();');
+    await Deno.writeTextFile(`${folder}/b.ts`, 'Deno.test("b runs", () => {});');
+    const module = groupModule([`file://${folder}/a.ts`, `file://${folder}/b.ts`]);
+    await Deno.writeTextFile(`${folder}/c_test.ts`, module);
+    const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["test", "-A", "--no-config", "--no-check", `${folder}/c_test.ts`],
+      env: { NO_COLOR: "1" },
+    }).output();
+    equal(code, 1);
+    const said = new TextDecoder().decode(stdout);
+    ok(said.includes("b runs ... ok") && said.includes("a.ts loads ... FAILED"), said);
+    ok(said.includes("1 passed | 1 failed"), said);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("every test file runs once, and every name of those that run alone is one", async () => {
