@@ -68,7 +68,7 @@ export const STATIC_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "./btest/protocol": ["@noble/curves", "@noble/hashes"],
   "./neighsync": ["@logtape/logtape", "valibot"],
   "./neighsync/protocol": [],
-  "./proxy": ["valibot"],
+  "./proxy": ["@logtape/logtape", "@noble/hashes", "valibot"],
   "./proxy/protocol": ["@noble/hashes"],
 };
 
