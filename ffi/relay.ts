@@ -101,6 +101,32 @@ export interface RelayHost extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** What copying needs of a stream: a connection has it, and so has a protocol around one. */
+export interface CopyStream extends
+  Pick<
+    StreamConnection,
+    "closed" | "receiveNow" | "sendNow" | "watch" | "again" | "end" | "close"
+  > {
+  /** What it can do; absent where that is not a connection's. */
+  readonly traits?: Pick<StreamConnection["traits"], "reset">;
+}
+
+/** Where streams of any kind are relayed, by copying. */
+export interface CopyRelayHost extends AsyncDisposable {
+  /** Relays that run. */
+  readonly active: number;
+  /** Joins two streams; see {@linkcode RelayHost.start}. @throws {TypeError} @throws {RangeError} As it does. */
+  start(first: CopyStream, second: CopyStream, options?: RelayOptions): Relay;
+  /** Aborts what runs, and waits for it. */
+  close(): Promise<void>;
+}
+
+/** Opens a place for relays between streams that need not be connections. */
+export async function openCopyRelayHost(): Promise<CopyRelayHost> {
+  const { PortableRelayHost } = await import("./relay_portable.ts");
+  return new PortableRelayHost("");
+}
+
 /** How to open a relay host. */
 export interface RelayHostOptions {
   /** Default `auto`: the kernel's driver where the host's streams are the kernel's. */

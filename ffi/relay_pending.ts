@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { Relay, RelayEnd, RelayOptions, RelayResult } from "./relay.ts";
-import type { StreamConnection } from "./stream.ts";
+import type { CopyStream, Relay, RelayEnd, RelayOptions, RelayResult } from "./relay.ts";
 
 /** Limits in force, milliseconds; `Infinity` for none. */
 export interface RelayLimits {
@@ -30,7 +29,7 @@ export function tickFor({ halfCloseMs }: RelayLimits): number {
 }
 
 /** @throws {TypeError} When a connection cannot be given away. */
-export function checkConnections(first: StreamConnection, second: StreamConnection): void {
+export function checkConnections(first: CopyStream, second: CopyStream): void {
   if (first === second) throw new TypeError("Cannot relay a connection to itself");
   if (first.closed || second.closed) throw new TypeError("Cannot relay a connection: it is closed");
 }

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { Relay, RelayEnd, RelayHost, RelayOptions, RelayTraits } from "./relay.ts";
+import type { CopyStream, Relay, RelayEnd, RelayHost, RelayOptions, RelayTraits } from "./relay.ts";
 import { checkConnections, RelayHandle, relayLimits, tickFor } from "./relay_pending.ts";
 import type { RelayLimits } from "./relay_pending.ts";
-import { STREAM_END, STREAM_FAILED, type StreamConnection, WOULD_BLOCK } from "./stream.ts";
+import { STREAM_END, STREAM_FAILED, WOULD_BLOCK } from "./stream.ts";
 
 /** A place for relays that copies. */
 export class PortableRelayHost implements RelayHost {
@@ -28,7 +28,7 @@ export class PortableRelayHost implements RelayHost {
     return this.#pairs.size;
   }
 
-  start(first: StreamConnection, second: StreamConnection, options: RelayOptions = {}): Relay {
+  start(first: CopyStream, second: CopyStream, options: RelayOptions = {}): Relay {
     if (this.#closed) throw new TypeError("Cannot relay: the relay host is closed");
     checkConnections(first, second);
     const limits = relayLimits(options);
@@ -86,8 +86,8 @@ class Pair {
 
   constructor(
     host: PortableRelayHost,
-    first: StreamConnection,
-    second: StreamConnection,
+    first: CopyStream,
+    second: CopyStream,
     limits: RelayLimits,
     options: RelayOptions,
   ) {
@@ -123,7 +123,7 @@ class Pair {
   }
 
   /** A connection is gone, as a source and as a target. */
-  failed(connection: StreamConnection): void {
+  failed(connection: CopyStream): void {
     if (connection === this.#forward.source) this.#finish("source-failed", "target-failed", true);
     else this.#finish("target-failed", "source-failed", true);
   }
@@ -144,7 +144,7 @@ class Pair {
     second.watch(undefined);
     this.#host.forget(this);
     const closing = [first, second].map((side) =>
-      side.close({ reset: cut && side.traits.reset }).catch(() => {})
+      side.close({ reset: cut && side.traits?.reset !== false }).catch(() => {})
     );
     Promise.all(closing).then(() => this.handle.ended(...ends));
   }
@@ -153,10 +153,10 @@ class Pair {
 class Direction {
   /** Everything was delivered and the target told. */
   ended = false;
-  readonly source: StreamConnection;
+  readonly source: CopyStream;
   readonly #pair: Pair;
   readonly #at: number;
-  readonly #target: StreamConnection;
+  readonly #target: CopyStream;
   readonly #buffer: Uint8Array<ArrayBuffer>;
   /** What has to leave before anything else: the prefix, or what a send did not take. Bytes from `#leftAt`. */
   #left: Uint8Array<ArrayBuffer> | undefined;
@@ -169,8 +169,8 @@ class Direction {
   constructor(
     pair: Pair,
     at: number,
-    source: StreamConnection,
-    target: StreamConnection,
+    source: CopyStream,
+    target: CopyStream,
     buffer: Uint8Array<ArrayBuffer>,
     prefix: Uint8Array | undefined,
   ) {

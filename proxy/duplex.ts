@@ -62,7 +62,7 @@ export interface Duplex {
   /**
    * Sets who is called back; `undefined` calls nobody. `readable` is called whenever bytes, the end or a failure may be
    * waiting, and must receive until it gets no bytes or ask for {@linkcode Duplex.again}. `writable` is called once there
-   * is room, or a failure, after a send answered `WOULD_BLOCK` or took less than it was given.
+   * is room, or a failure, after a send answered `WOULD_BLOCK`.
    */
   watch(readable: (() => void) | undefined, writable?: (() => void) | undefined): void;
   /** From inside a watch callback that stopped early to be fair: call me again next turn. */
@@ -76,4 +76,132 @@ export interface Duplex {
 /** Whether a stream is a connection as the system gives it, with no protocol around it. */
 export function isRaw(duplex: Duplex): duplex is StreamConnection {
   return duplex.traits !== undefined;
+}
+
+/**
+ * A stream of which some bytes were received already. A relay takes it apart with {@linkcode unwrap}, so that what is
+ * below stays a connection the kernel can relay.
+ */
+export class PrefixedDuplex implements Duplex {
+  /** What the bytes were received from. */
+  readonly inner: Duplex;
+  #prefix: Uint8Array;
+  #readable: (() => void) | undefined;
+  #writable: (() => void) | undefined;
+
+  /**
+   * Puts bytes in front.
+   *
+   * @param prefix Kept, not copied.
+   */
+  constructor(inner: Duplex, prefix: Uint8Array) {
+    this.inner = inner;
+    this.#prefix = prefix;
+  }
+
+  /** Bytes that are still in front. */
+  get prefix(): Uint8Array {
+    return this.#prefix;
+  }
+
+  get local(): SocketAddress | undefined {
+    return this.inner.local;
+  }
+
+  get remote(): SocketAddress | undefined {
+    return this.inner.remote;
+  }
+
+  get failure(): StreamFailure | undefined {
+    return this.inner.failure;
+  }
+
+  get closed(): boolean {
+    return this.inner.closed;
+  }
+
+  receiveNow(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): number {
+    if (this.#prefix.length === 0 || this.inner.closed) {
+      return this.inner.receiveNow(bytes, start, end);
+    }
+    const count = Math.min(end - start, this.#prefix.length);
+    bytes.set(this.#prefix.subarray(0, count), start);
+    this.#prefix = this.#prefix.subarray(count);
+    return count;
+  }
+
+  receive(
+    bytes: Uint8Array<ArrayBuffer>,
+    start: number,
+    end: number,
+    signal?: AbortSignal,
+  ): number | Promise<number> {
+    if (this.#prefix.length > 0) return this.receiveNow(bytes, start, end);
+    return this.inner.receive(bytes, start, end, signal);
+  }
+
+  sendNow(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): number {
+    return this.inner.sendNow(bytes, start, end);
+  }
+
+  send(
+    bytes: Uint8Array<ArrayBuffer>,
+    start: number,
+    end: number,
+    signal?: AbortSignal,
+  ): number | Promise<number> {
+    return this.inner.send(bytes, start, end, signal);
+  }
+
+  watch(readable: (() => void) | undefined, writable?: (() => void) | undefined): void {
+    this.#readable = readable;
+    this.#writable = writable;
+    this.inner.watch(readable, writable);
+    if (readable === undefined || this.#prefix.length === 0) return;
+    queueMicrotask(() => {
+      if (this.#readable === readable && this.#prefix.length > 0 && !this.closed) readable();
+    });
+  }
+
+  again(): void {
+    this.inner.again();
+    // Called for the prefix, the inner one knows of no callback that could come again.
+    if (this.#prefix.length > 0) this.watch(this.#readable, this.#writable);
+  }
+
+  end(): void {
+    this.inner.end();
+  }
+
+  close(options?: { readonly reset?: boolean }): Promise<void> {
+    this.#prefix = new Uint8Array(0);
+    return this.inner.close(options);
+  }
+}
+
+/** A stream without what was put in front of it, and what that was. */
+export function unwrap(
+  duplex: Duplex,
+): { readonly stream: Duplex; readonly prefix: Uint8Array | undefined } {
+  let stream = duplex;
+  let prefix: Uint8Array | undefined;
+  while (stream instanceof PrefixedDuplex) {
+    // The outer bytes come first.
+    prefix = prefix === undefined ? stream.prefix : join(prefix, stream.prefix);
+    stream = stream.inner;
+  }
+  return { stream, prefix };
+}
+
+/** Puts bytes in front of a stream; the stream itself when there are none. */
+export function withPrefix(stream: Duplex, prefix: Uint8Array): Duplex {
+  return prefix.length === 0 ? stream : new PrefixedDuplex(stream, prefix);
+}
+
+/** Two pieces as one. */
+export function join(first: Uint8Array, second: Uint8Array): Uint8Array<ArrayBuffer> {
+  const joined = new Uint8Array(first.length + second.length);
+  joined.set(first);
+  joined.set(second, first.length);
+  return joined;
 }

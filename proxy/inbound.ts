@@ -7,10 +7,12 @@
 import type { AeadProvider, DatagramHost, SocketAddress, StreamHost } from "../ffi/mod.ts";
 import type { Random } from "../internal/random.ts";
 import type { Clock } from "../internal/time/clock.ts";
+import type { Network } from "./config_types.ts";
 import type { Duplex } from "./duplex.ts";
 import type { Metadata } from "./outbound.ts";
 import type { PacketReceiver } from "./packets.ts";
-import type { DialFailure, Endpoint } from "./protocol/mod.ts";
+import type { Endpoint } from "./protocol/mod.ts";
+import type { ReplyKind } from "./replies.ts";
 
 /** A client that has said where it wants to go. */
 export interface InboundStream {
@@ -20,15 +22,8 @@ export interface InboundStream {
   readonly client: Duplex;
   /** What was read ahead of {@linkcode InboundStream.client}: payload. */
   readonly ahead: Uint8Array;
-  /**
-   * What tells the client that its destination was reached; to be sent before any payload. Empty when the protocol does
-   * not tell.
-   *
-   * @param bound The local address of the connection to the destination, when known.
-   */
-  encodeOpened(bound: SocketAddress | undefined): Uint8Array<ArrayBuffer>;
-  /** What tells the client that it was not. Empty when the protocol does not tell: then the client is reset. */
-  encodeRefused(failure: DialFailure): Uint8Array<ArrayBuffer>;
+  /** How the client is told whether its destination was reached; see `encodeOpened` and `encodeRefused`. */
+  readonly reply: ReplyKind;
 }
 
 /** A client's datagrams, to and from anywhere. */
@@ -36,7 +31,7 @@ export interface InboundPackets {
   /** Who, and where the first datagram goes. */
   readonly metadata: Metadata;
   /** Sends a datagram to the client; as `PacketConnection.send`, with where it comes from. */
-  reply: PacketReceiver;
+  readonly reply: PacketReceiver;
   /** The association is over. */
   ended(): void;
 }
@@ -100,6 +95,8 @@ export interface Inbound {
   readonly type: string;
   /** Unique among inbounds. */
   readonly tag: string;
+  /** Transports it takes. */
+  readonly networks: readonly Network[];
   /** Where it listens; ports are the real ones. Empty before {@linkcode Inbound.start}. */
   readonly addresses: readonly SocketAddress[];
   /** Clients that have not said yet where they want to go. */

@@ -1,6 +1,8 @@
 /**
- * Proxy toolkit that reads sing-box's configuration. This far: reading, checking and writing configurations, and
- * deciding what is done with a connection.
+ * Proxy toolkit that reads sing-box's configuration: inbounds, rules, outbounds, and a relay inside the kernel.
+ *
+ * The shortest useful proxy is `deno run -A jsr:@fastwire/net/proxy run -c config.json`; as a program it is
+ * {@linkcode createProxy}. Below, rules decide about a connection without a proxy being run.
  *
  * ```ts
  * import { compileRoute, formatProblem, loadRuleSets, readProxyConfig } from "@fastwire/net/proxy";
@@ -137,3 +139,35 @@ export type {
   SniffAction,
   Sniffer,
 } from "./rule_types.ts";
+export {
+  createProxy,
+  type ListeningInbound,
+  type ProxyOptions,
+  type ProxyServer,
+  type ProxySnapshot,
+  startProxy,
+} from "./engine.ts";
+export {
+  type ConnectionTracker,
+  type TrackedConnection,
+  type TrafficTotals,
+} from "./connections.ts";
+export { type Duplex } from "./duplex.ts";
+export { type FetchInit, fetchVia } from "./fetch.ts";
+export type {
+  Dialer,
+  DialOptions,
+  Metadata,
+  Outbound,
+  ResolveOptions,
+  Resolver,
+} from "./outbound.ts";
+export {
+  PACKET_HEADROOM,
+  PACKET_TAILROOM,
+  type PacketConnection,
+  type PacketReceiver,
+} from "./packets.ts";
+export { RejectedError } from "./replies.ts";
+
+if (import.meta.main) import("./cli.ts").then((m) => m.main());

@@ -33,6 +33,8 @@ export interface Metadata {
   readonly sniffedHost?: string | undefined;
   /** Sniffed client. */
   readonly client?: string | undefined;
+  /** Addresses that a rule has resolved the destination to. */
+  readonly resolved?: readonly string[] | undefined;
 }
 
 /** How to dial. */

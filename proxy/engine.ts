@@ -1,0 +1,538 @@
+/**
+ * The proxy: inbounds, rules and outbounds of one configuration at a time, and what runs between them.
+ *
+ * @module
+ */
+
+import {
+  type AeadProvider,
+  type DatagramHost,
+  type Driver,
+  openAeads,
+  openDatagramHost,
+  openStreamHost,
+  type SocketAddress,
+  type StreamHost,
+} from "../ffi/mod.ts";
+import { FastwireError } from "../internal/errors.ts";
+import { logger } from "../internal/log.ts";
+import { secureRandom } from "../internal/random.ts";
+import { type Clock, systemClock } from "../internal/time/clock.ts";
+import { resolveProxyConfig } from "./config.ts";
+import type { InboundConfig, Network, ProxyConfig } from "./config_types.ts";
+import { type ConnectionEntry, ConnectionTracker, type TrafficTotals } from "./connections.ts";
+import { ExpiringSet } from "./handshakes.ts";
+import type {
+  Handler,
+  Inbound,
+  InboundContext,
+  InboundPackets,
+  InboundStream,
+  OpenedStream,
+  PacketFlow,
+} from "./inbound.ts";
+import { createInbound } from "./inbounds/registry.ts";
+import type { Metadata, Outbound, OutboundContext, Resolver } from "./outbound.ts";
+import { createOutbound } from "./outbounds/registry.ts";
+import { sniffDatagram } from "./protocol/mod.ts";
+import { Relays } from "./relay.ts";
+import { dialFailure, RejectedError } from "./replies.ts";
+import { SystemResolver } from "./resolver.ts";
+import { compileRoute, type RulePlan } from "./route.ts";
+import { RejectCounter, routeConnection, type Routed } from "./routing.ts";
+import { loadRuleSets } from "./rule_set.ts";
+import type { RejectAction, RouteRule } from "./rule_types.ts";
+import { WaitingClient } from "./serving.ts";
+import { FlowTable, type FlowTarget, udpTimeoutFor } from "./udp_flow.ts";
+
+/** How to run a proxy, besides its configuration. */
+export interface ProxyOptions {
+  /** Which drivers carry it. Default `auto`. */
+  readonly driver?: Driver;
+  /** What relative paths in the configuration begin at. Default: the working folder. */
+  readonly folder?: string;
+  /** Names to addresses. Default: the system's resolver. */
+  readonly resolver?: Resolver;
+}
+
+/** An inbound that listens. */
+export interface ListeningInbound {
+  /** Its type. */
+  readonly type: string;
+  /** Its tag. */
+  readonly tag: string;
+  /** Transports it takes. */
+  readonly networks: readonly Network[];
+  /** Where; ports are the real ones. */
+  readonly addresses: readonly SocketAddress[];
+}
+
+/** What a proxy is doing, as plain numbers. */
+export interface ProxySnapshot {
+  /** Which driver carries streams. */
+  readonly driver: string;
+  /** Why a better one was not taken; empty when it is the best. */
+  readonly fallbackReason: string;
+  /** Connections and associations that run. */
+  readonly active: number;
+  /** Connections and associations so far. */
+  readonly opened: number;
+  /** Dials that failed so far, and refusals by rules. */
+  readonly failed: number;
+  /** Clients that have not said yet where they want to go. */
+  readonly handshakes: number;
+  /** Associations of datagrams that run. */
+  readonly associations: number;
+  /** Relays that run. */
+  readonly relays: number;
+  /** Relays inside the kernel, of these. */
+  readonly kernelRelays: number;
+  /** Bytes so far. */
+  readonly traffic: TrafficTotals;
+}
+
+/** A running proxy. */
+export interface ProxyServer extends AsyncDisposable {
+  /** What listens. */
+  readonly inbounds: readonly ListeningInbound[];
+  /** The connections that run. */
+  readonly connections: ConnectionTracker;
+  /** The configuration in force. */
+  readonly config: ProxyConfig;
+  /**
+   * An outbound.
+   *
+   * @param tag The one of the configuration's end when left out.
+   * @throws {RangeError} When there is none.
+   */
+  outbound(tag?: string): Outbound;
+  /**
+   * Takes another configuration. Inbounds that are in both go on listening; connections stay, on the outbounds they
+   * have. When anything goes wrong the old configuration stays in force.
+   *
+   * @param config As {@linkcode createProxy} takes it.
+   * @throws {TypeError} Naming everything that is wrong with it. @throws {SystemError} When a port cannot be had.
+   */
+  reload(config: unknown): Promise<void>;
+  /** The same with a configuration that was read and checked. */
+  use(config: ProxyConfig): Promise<void>;
+  /** Numbers. */
+  snapshot(): ProxySnapshot;
+  /**
+   * Stops listening, waits until connections have ended, but not longer than the bound, then cuts what is left.
+   *
+   * @param options `graceMs`: the bound, milliseconds. Default 0.
+   */
+  close(options?: { readonly graceMs?: number }): Promise<void>;
+}
+
+/**
+ * Starts a proxy.
+ *
+ * @param config In the schema of the files, as JSON would give it.
+ * @throws {TypeError} Naming everything that is wrong with the configuration, one problem a line.
+ * @throws {SystemError} When a port cannot be had. @throws {CapabilityError} When a demanded driver cannot be.
+ *
+ * @example
+ * ```ts
+ * import { createProxy } from "@fastwire/net/proxy";
+ * import { equal } from "node:assert/strict";
+ *
+ * await using proxy = await createProxy({
+ *   inbounds: [{ type: "mixed", tag: "in", listen: "127.0.0.1", listen_port: 0 }],
+ *   outbounds: [{ type: "direct", tag: "out" }],
+ * });
+ * equal(proxy.inbounds[0]!.addresses[0]!.address, "127.0.0.1");
+ * ```
+ */
+export async function createProxy(
+  config: unknown,
+  options: ProxyOptions = {},
+): Promise<ProxyServer> {
+  return await startProxy(resolveProxyConfig(config), options);
+}
+
+/** Starts a proxy of a configuration that was read and checked; see {@linkcode createProxy}. */
+export async function startProxy(
+  config: ProxyConfig,
+  options: ProxyOptions = {},
+): Promise<ProxyServer> {
+  const streams = await openStreamHost({ driver: options.driver ?? "auto" });
+  const engine = new Engine(streams, options);
+  try {
+    await engine.use(config);
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+  return engine;
+}
+
+/** A configuration in force. */
+interface Generation {
+  readonly config: ProxyConfig;
+  readonly plan: RulePlan<RouteRule>;
+  readonly outbounds: ReadonlyMap<string, Outbound>;
+  readonly resolver: Resolver;
+}
+
+interface OpenInbound {
+  /** Its configuration as text, to see whether another one is the same. */
+  readonly text: string;
+  readonly inbound: Inbound;
+  readonly config: InboundConfig;
+}
+
+class Engine implements ProxyServer, Handler {
+  readonly connections: ConnectionTracker = new ConnectionTracker();
+  readonly #streams: StreamHost;
+  readonly #options: ProxyOptions;
+  readonly #driver: Driver;
+  readonly #clock: Clock = systemClock;
+  readonly #relays: Relays;
+  readonly #flows: FlowTable;
+  readonly #leaving: ExpiringSet;
+  readonly #rejects: RejectCounter;
+  #generation: Generation | undefined;
+  #inbounds: readonly OpenInbound[] = [];
+  #datagrams: Promise<DatagramHost> | undefined;
+  #aeads: Promise<AeadProvider> | undefined;
+  #failed = 0;
+  #busy: Promise<void> = Promise.resolve();
+  #closing: Promise<void> | undefined;
+
+  constructor(streams: StreamHost, options: ProxyOptions) {
+    this.#streams = streams;
+    this.#options = options;
+    this.#driver = options.driver ?? "auto";
+    this.#relays = new Relays(streams, this.#driver);
+    this.#flows = new FlowTable(this.#clock, this.connections);
+    this.#leaving = new ExpiringSet(FAREWELL_MS, this.#clock);
+    this.#rejects = new RejectCounter(this.#clock);
+  }
+
+  get inbounds(): readonly ListeningInbound[] {
+    return this.#inbounds.map(({ inbound }) => {
+      const { type, tag, networks, addresses } = inbound;
+      return { type, tag, networks, addresses };
+    });
+  }
+
+  get config(): ProxyConfig {
+    return this.#current.config;
+  }
+
+  get #current(): Generation {
+    if (this.#generation === undefined) throw new TypeError("Cannot serve: no configuration yet");
+    return this.#generation;
+  }
+
+  outbound(tag?: string): Outbound {
+    const { outbounds, config } = this.#current;
+    return found(outbounds, tag ?? config.route.final);
+  }
+
+  async reload(config: unknown): Promise<void> {
+    const resolved = resolveProxyConfig(config);
+    await this.use(resolved);
+  }
+
+  snapshot(): ProxySnapshot {
+    const { connections } = this;
+    return Object.freeze({
+      driver: this.#streams.traits.driver,
+      fallbackReason: this.#streams.fallbackReason,
+      active: connections.active,
+      opened: connections.opened,
+      failed: this.#failed,
+      handshakes: this.#inbounds.reduce((sum, { inbound }) => sum + inbound.handshakes, 0),
+      associations: this.#flows.size,
+      relays: this.#relays.active,
+      kernelRelays: this.#relays.activeInKernel,
+      traffic: connections.totals,
+    });
+  }
+
+  use(config: ProxyConfig): Promise<void> {
+    const done = this.#busy.then(() => this.#use(config));
+    this.#busy = done.catch(() => {});
+    return done;
+  }
+
+  close(options: { readonly graceMs?: number } = {}): Promise<void> {
+    return this.#closing ??= this.#close(options.graceMs ?? 0);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  stream(stream: InboundStream): void {
+    const entry = this.connections.add(stream.metadata);
+    const client = new WaitingClient(stream, this.#leaving);
+    this.#serve(entry, client).catch((error) => {
+      this.connections.remove(entry);
+      this.#refused(entry, error);
+      if (error instanceof RejectedError && error.drop) client.drop();
+      else client.refuse(dialFailure(error));
+    });
+  }
+
+  async open(metadata: Metadata, cut: () => void): Promise<OpenedStream> {
+    const entry = this.connections.add(metadata);
+    entry.cut = cut;
+    try {
+      const routed = await routeConnection(this.#routing, metadata, undefined);
+      const upstream = await this.#dial(entry, routed);
+      return {
+        upstream,
+        count: (up, down) => entry.count(up, down),
+        finish: () => this.connections.remove(entry),
+      };
+    } catch (error) {
+      this.connections.remove(entry);
+      this.#refused(entry, error);
+      throw error;
+    }
+  }
+
+  packets(packets: InboundPackets): PacketFlow {
+    return this.#flows.begin(packets, async (entry, first) => {
+      try {
+        return await this.#openPackets(entry, first);
+      } catch (error) {
+        this.#refused(entry, error);
+        return undefined;
+      }
+    });
+  }
+
+  async #serve(entry: ConnectionEntry, client: WaitingClient): Promise<void> {
+    entry.cut = () => void client.stream.close({ reset: true });
+    const routing = routeConnection(this.#routing, entry.metadata, (action) => client.peek(action));
+    const routed = routing instanceof Promise ? await routing : routing;
+    const upstream = await this.#dial(entry, routed);
+    if (client.stream.closed) {
+      this.connections.remove(entry);
+      return void upstream.close({ reset: true });
+    }
+    try {
+      const words = client.opened(upstream.local);
+      const starting = this.#relays.start(client.stream, upstream, {
+        forwardPrefix: client.ahead,
+        ...(words === undefined ? {} : { backwardPrefix: words }),
+        onFinish: () => this.connections.remove(entry),
+      });
+      const relay = starting instanceof Promise ? await starting : starting;
+      entry.relay = relay;
+      entry.cut = () => relay.abort();
+      if (entry.wasClosed) relay.abort();
+    } catch (error) {
+      upstream.close({ reset: true }).catch(() => {});
+      throw error;
+    }
+  }
+
+  async #dial(entry: ConnectionEntry, routed: Routed) {
+    const { decision, metadata, rule } = routed;
+    entry.metadata = metadata;
+    entry.rule = rule;
+    if (decision.action === "reject") throw this.#rejected(decision, rule);
+    if (decision.action === "hijack-dns") {
+      throw new RejectedError("Cannot answer DNS over this connection: nobody does");
+    }
+    const outbound = found(this.#current.outbounds, decision.outbound);
+    if (!outbound.networks.includes("tcp")) {
+      throw new RejectedError(`Cannot connect: outbound "${outbound.tag}" takes no TCP`);
+    }
+    return await outbound.dial(metadata.destination, { metadata, chain: entry.chain });
+  }
+
+  async #openPackets(entry: ConnectionEntry, first: Uint8Array): Promise<FlowTarget | undefined> {
+    const before = entry.metadata.destination;
+    const routing = routeConnection(this.#routing, entry.metadata, (action) => {
+      const protocols = action.sniffer.length === 0 ? undefined : action.sniffer;
+      const answer = sniffDatagram(first, 0, first.length, protocols);
+      return Promise.resolve(typeof answer === "string" ? undefined : answer);
+    });
+    const { decision, metadata, options, rule } = routing instanceof Promise
+      ? await routing
+      : routing;
+    entry.metadata = metadata;
+    entry.rule = rule;
+    if (decision.action === "reject") throw this.#rejected(decision, rule);
+    if (decision.action === "hijack-dns") {
+      throw new RejectedError("Cannot answer DNS over these datagrams: nobody does");
+    }
+    const outbound = found(this.#current.outbounds, decision.outbound);
+    if (!outbound.networks.includes("udp") || outbound.openPackets === undefined) {
+      throw new RejectedError(`Cannot send datagrams: outbound "${outbound.tag}" takes none`);
+    }
+    const packets = await outbound.openPackets({ metadata, chain: entry.chain });
+    const configured = options.udpTimeoutMs ?? this.#udpTimeoutOf(metadata.inbound);
+    return {
+      packets,
+      timeoutMs: udpTimeoutFor(metadata.protocol, metadata.destination.port, configured),
+      moved: metadata.destination === before ? undefined : metadata.destination,
+    };
+  }
+
+  #udpTimeoutOf(tag: string): number {
+    const inbound = this.#current.config.inbounds.find((each) => each.tag === tag);
+    return inbound?.listen.udpTimeoutMs ?? UDP_TIMEOUT_MS;
+  }
+
+  get #routing() {
+    const { plan, resolver } = this.#current;
+    return { plan, resolver, clashMode: undefined };
+  }
+
+  #rejected(action: RejectAction, rule: string): RejectedError {
+    return new RejectedError(
+      `Cannot connect: ${rule} rejects it`,
+      this.#rejects.isSilent(action),
+    );
+  }
+
+  #refused({ metadata, chain }: ConnectionEntry, error: unknown): void {
+    this.#failed++;
+    const { host, port } = metadata.destination;
+    const known = error instanceof FastwireError;
+    log[known ? "debug" : "warning"](
+      "{inbound}: no way to {host}:{port} through {chain}: {error}",
+      { inbound: metadata.inbound, host, port, chain: chain.join(" > ") || "nobody", error },
+    );
+  }
+
+  async #use(config: ProxyConfig): Promise<void> {
+    if (this.#closing !== undefined) throw new TypeError("Cannot reload: the proxy is closed");
+    const old = this.#generation;
+    const next = await this.#prepare(config);
+    try {
+      // Inbounds hand over from the first moment they listen.
+      this.#generation = next;
+      await this.#listen(config.inbounds);
+    } catch (error) {
+      this.#generation = old;
+      await closeAll(next.outbounds.values());
+      throw error;
+    }
+    if (old !== undefined) await closeAll(old.outbounds.values());
+  }
+
+  async #prepare(config: ProxyConfig): Promise<Generation> {
+    const { ruleSets, problems } = await loadRuleSets(config, this.#options.folder);
+    if (problems.length > 0) {
+      const words = problems.map(({ path, message, hint }) => `${path}: ${message}, ${hint}`);
+      throw new TypeError(`Cannot use the rule sets: ${words.join("\n")}`);
+    }
+    const resolver = this.#options.resolver ?? new SystemResolver(config.dns.strategy);
+    const outbounds = new Map<string, Outbound>();
+    const context: OutboundContext = {
+      streams: this.#streams,
+      datagrams: () => this.#openDatagrams(),
+      aeads: () => this.#openAeads(),
+      resolver,
+      connections: this.connections,
+      clock: this.#clock,
+      random: secureRandom,
+      defaultMark: config.route.defaultMark,
+      defaultInterface: config.route.defaultInterface,
+      outbound: (tag) => found(outbounds, tag),
+    };
+    try {
+      for (const each of config.outbounds) {
+        outbounds.set(each.tag, await createOutbound(each, context));
+      }
+      for (const outbound of outbounds.values()) await outbound.start?.();
+    } catch (error) {
+      await closeAll(outbounds.values());
+      throw error;
+    }
+    return { config, plan: compileRoute(config, ruleSets), outbounds, resolver };
+  }
+
+  async #listen(configs: readonly InboundConfig[]): Promise<void> {
+    const context: InboundContext = {
+      streams: this.#streams,
+      datagrams: () => this.#openDatagrams(),
+      aeads: () => this.#openAeads(),
+      handler: this,
+      clock: this.#clock,
+      unixSeconds: () => Math.floor(Date.now() / 1000),
+      random: secureRandom,
+    };
+    const before = this.#inbounds;
+    const texts = configs.map((config) => JSON.stringify(config));
+    const staying = before.filter(({ text }) => texts.includes(text));
+    const leaving = before.filter((each) => !staying.includes(each));
+    // First: one of the new may want the port of one of the old.
+    await closeAll(leaving.map(({ inbound }) => inbound));
+    const begun: OpenInbound[] = [];
+    const open = async (config: InboundConfig, text: string): Promise<OpenInbound> => {
+      const inbound = await createInbound(config, context);
+      await inbound.start();
+      return { text, inbound, config };
+    };
+    try {
+      for (const [index, config] of configs.entries()) {
+        const text = texts[index]!;
+        const same = staying.find((each) => each.text === text);
+        begun.push(same ?? await open(config, text));
+      }
+      this.#inbounds = begun;
+    } catch (error) {
+      await closeAll(begun.filter((each) => !staying.includes(each)).map((each) => each.inbound));
+      const again: OpenInbound[] = [...staying];
+      for (const { config, text } of leaving) {
+        // What listened before may listen again; if somebody took the port meanwhile, the first error says more.
+        const reopened = await open(config, text).catch(() => undefined);
+        if (reopened !== undefined) again.push(reopened);
+      }
+      this.#inbounds = again;
+      throw error;
+    }
+  }
+
+  #openDatagrams(): Promise<DatagramHost> {
+    return this.#datagrams ??= openDatagramHost({ driver: this.#driver });
+  }
+
+  #openAeads(): Promise<AeadProvider> {
+    const driver = this.#driver === "portable" ? "portable" : "auto";
+    return this.#aeads ??= openAeads({ driver });
+  }
+
+  async #close(graceMs: number): Promise<void> {
+    await this.#busy;
+    await closeAll(this.#inbounds.map(({ inbound }) => inbound));
+    const until = this.#clock.now() + graceMs;
+    while (this.connections.active > 0 && this.#clock.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, Math.min(GRACE_STEP_MS, graceMs)));
+    }
+    this.connections.closeAll();
+    this.#flows.close();
+    this.#leaving.close();
+    await this.#relays.close();
+    await closeAll(this.#generation?.outbounds.values() ?? []);
+    await this.#streams.close();
+    await (await this.#datagrams?.catch(() => undefined))?.close();
+  }
+}
+
+function found(outbounds: ReadonlyMap<string, Outbound>, tag: string): Outbound {
+  const outbound = outbounds.get(tag);
+  if (outbound === undefined) {
+    throw new RangeError(`Cannot find outbound "${tag}": the configuration has none`);
+  }
+  return outbound;
+}
+
+async function closeAll(items: Iterable<{ close(): Promise<void> }>): Promise<void> {
+  await Promise.all([...items].map((item) => item.close().catch(() => {})));
+}
+
+const log = logger("proxy");
+const FAREWELL_MS = 2000;
+const UDP_TIMEOUT_MS = 300_000;
+const GRACE_STEP_MS = 20;

@@ -1,0 +1,32 @@
+/**
+ * Inbounds by type.
+ *
+ * @module
+ */
+
+import type { InboundConfig } from "../config_types.ts";
+import type { Inbound, InboundContext } from "../inbound.ts";
+import { PlainInbound } from "./plain.ts";
+
+/**
+ * Makes an inbound of its configuration; what only some types need is loaded with the first of them.
+ *
+ * @throws {TypeError} When this build has no such type.
+ */
+export async function createInbound(
+  config: InboundConfig,
+  context: InboundContext,
+): Promise<Inbound> {
+  switch (config.type) {
+    case "socks":
+    case "http":
+    case "mixed":
+      return new PlainInbound(config, context);
+    case "shadowsocks":
+      return new (await import("./shadowsocks.ts")).ShadowsocksInbound(config, context);
+    case "direct":
+      return new (await import("./direct.ts")).DirectInbound(config, context);
+    default:
+      throw new TypeError(`Cannot make inbound "${config.tag}": no type "${config.type}" here`);
+  }
+}
