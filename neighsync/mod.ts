@@ -81,7 +81,14 @@ export { MemorySink } from "./sink_memory.ts";
 export type { MemorySinkOptions, PoppedChange } from "./sink_memory.ts";
 export { openRedisSink, RedisSink } from "./sink_redis.ts";
 export type { RedisSinkOptions } from "./sink_redis.ts";
-export type { RedisAddress, RedisClient, RedisTarget, RedisTls } from "../internal/redis.ts";
+export type {
+  OpenRedis,
+  RedisAddress,
+  RedisClient,
+  RedisTarget,
+  RedisTls,
+  RedisWire,
+} from "../internal/redis.ts";
 export { restoreNeighbors } from "./restore.ts";
 export type { RestoreCounts, RestoreOptions, RestoreResult, RestoreStore } from "./restore.ts";
 export { createHandler, serveHealth } from "./rest.ts";
@@ -94,6 +101,19 @@ export type {
 } from "./rest.ts";
 export type { ConfigDatabase } from "./config_database.ts";
 export type { WarmTables } from "./warm_restart.ts";
+export { WarmRestartStore } from "./warm_restart_store.ts";
+export type { WarmRestartStoreOptions, WarmScope } from "./warm_restart_store.ts";
+export type { RestorePlanOptions } from "./protocol/restore_machine.ts";
+export type { HttpPeer } from "../internal/http/listener.ts";
+export type { Clock } from "../internal/time/clock.ts";
+export { RedisLink } from "../internal/redis_link.ts";
+export type {
+  NodeReply,
+  RedisCommand,
+  RedisLinkEvent,
+  RedisLinkOptions,
+} from "../internal/redis_link.ts";
+export type { Random } from "../internal/random.ts";
 export type { FilterFacts, FilterReason } from "./protocol/filter.ts";
 export type { ResyncReason } from "./protocol/resync_actions.ts";
 export type { WarmFlags, WarmOutcome, WarmRestartState } from "./protocol/warm_restart.ts";

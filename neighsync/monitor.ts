@@ -129,13 +129,14 @@ export class NeighborMonitor implements AsyncDisposable, AsyncIterable<NeighborE
     return this.#feed.snapshot();
   }
 
-  /** What there is, then what changes; ends when the monitor is closed. */
+  /** What there is, with a `resync-end` behind it; then what changes. Ends when the monitor is closed. */
   [Symbol.asyncIterator](): AsyncIterator<NeighborEvent, undefined> {
     const queue = new MonitorQueue();
     for (const [key, neighbor] of this.neighbors()) {
       queue.push(key, { type: "add", neighbor, source: "dump" });
     }
     if (this.#started > this.#ended) queue.mark({ type: "resync-start", reason: "start" });
+    else queue.mark({ type: "resync-end", added: queue.size, changed: 0, removed: 0, lost: 0 });
     if (this.#closing === undefined) this.#queues.add(queue);
     else queue.close();
     return {
