@@ -14,6 +14,8 @@ export interface OwnToolOptions {
   readonly ready: RegExp;
   /** How often `ready` has to match; once by default. */
   readonly times?: number;
+  /** How many descriptors it may have (`ulimit -n`); as many as the test by default. */
+  readonly descriptors?: number;
   /** More variables for it. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -48,7 +50,11 @@ export async function startOwnTool(
   args: readonly string[],
   options: OwnToolOptions,
 ): Promise<OwnTool> {
-  const own = ownWords(program, args);
+  const limit = options.descriptors;
+  const own = [
+    ...(limit === undefined ? [] : ["/bin/sh", "-c", `ulimit -n ${limit}; exec "$0" "$@"`]),
+    ...ownWords(program, args),
+  ];
   const [command, ...words] = options.namespace?.wrap(own) ?? own;
   const child = new Deno.Command(command!, {
     args: words,

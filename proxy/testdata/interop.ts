@@ -39,6 +39,7 @@ export interface OwnProxy extends AsyncDisposable {
 export async function startOwnProxy(
   config: { readonly inbounds: readonly object[]; readonly [key: string]: unknown },
   driver: "auto" | "fast" | "portable" = "auto",
+  options: { readonly descriptors?: number } = {},
 ): Promise<OwnProxy> {
   const folder = await Deno.makeTempDir({ prefix: "fastwire-proxy-" });
   const file = `${folder}/config.json`;
@@ -47,6 +48,7 @@ export async function startOwnProxy(
     const tool = await startOwnTool("proxy/mod.ts", ["run", "-c", file, "--driver", driver], {
       ready: /^listening \S+ \S+:(\d+) \w+\/(\S+)$/,
       times: config.inbounds.length,
+      ...options,
     });
     const ports = new Map(tool.matches.map(([, port, tag]) => [tag!, Number(port)]));
     return {
@@ -67,6 +69,12 @@ export async function startOwnProxy(
 /** An inbound on a free port of 127.0.0.1; its type is its tag. */
 export function inbound(type: string, more: object = {}): object {
   return { type, tag: type, listen: "127.0.0.1", listen_port: 0, ...more };
+}
+
+/** Resident memory of a process, bytes. */
+export function residentBytes(pid: number): number {
+  const text = Deno.readTextFileSync(`/proc/${pid}/status`);
+  return Number(/VmRSS:\s+(\d+)/.exec(text)![1]) * 1024;
 }
 
 /** Connects through a SOCKS5 server without authentication. `host` may be a name or an IPv4 address. */

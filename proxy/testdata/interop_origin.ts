@@ -36,6 +36,9 @@ export class Origin implements AsyncDisposable {
   readonly #streams = new Set<Deno.TcpConn>();
   readonly #serving = new Set<Promise<void>>();
   readonly #accepting: Promise<void>;
+  /** Bytes that went to streams so far. */
+  sentBytes = 0;
+  readonly #stalled: (() => void)[] = [];
   /** What web clients asked for, one line each: method, path, `Host`. */
   readonly seen: string[] = [];
 
@@ -88,6 +91,7 @@ export class Origin implements AsyncDisposable {
     this.#listener.close();
     await this.#accepting;
     this.cut();
+    for (const goOn of this.#stalled) goOn();
     await Promise.all(this.#serving);
     await this.#web.shutdown();
     await new Promise<void>((resolve) => this.#udp.close(() => resolve()));
@@ -96,7 +100,7 @@ export class Origin implements AsyncDisposable {
   async #accept(): Promise<void> {
     for await (const stream of this.#listener) {
       this.#streams.add(stream);
-      const serving = serve(stream).catch(() => {}).finally(() => {
+      const serving = this.#serve(stream).catch(() => {}).finally(() => {
         close(stream);
         this.#streams.delete(stream);
         this.#serving.delete(serving);
@@ -104,26 +108,26 @@ export class Origin implements AsyncDisposable {
       this.#serving.add(serving);
     }
   }
-}
 
-async function serve(stream: Deno.TcpConn): Promise<void> {
-  const head = await readExactly(stream, REQUEST_BYTES);
-  const length = Number(new DataView(head.buffer).getBigUint64(1));
-  switch (String.fromCharCode(head[0]!) as OriginVerb) {
-    case "d":
-      await sendPattern(stream, length);
-      return await stream.closeWrite();
-    case "u":
-      return await writeAll(stream, await hashOfStream(stream, length));
-    case "h":
-      await writeAll(stream, await hashOfStream(stream, Infinity));
-      return await stream.closeWrite();
-    case "e":
-      return await stream.readable.pipeTo(stream.writable);
-    case "s":
-      return await sendPattern(stream, Infinity);
-    case "w":
-      await stream.read(new Uint8Array(1));
+  async #serve(stream: Deno.TcpConn): Promise<void> {
+    const head = await readExactly(stream, REQUEST_BYTES);
+    const length = Number(new DataView(head.buffer).getBigUint64(1));
+    switch (String.fromCharCode(head[0]!) as OriginVerb) {
+      case "d":
+        await sendPattern(stream, length, (sent) => this.sentBytes += sent);
+        return await stream.closeWrite();
+      case "u":
+        return await writeAll(stream, await hashOfStream(stream, length));
+      case "h":
+        await writeAll(stream, await hashOfStream(stream, Infinity));
+        return await stream.closeWrite();
+      case "e":
+        return await stream.readable.pipeTo(stream.writable);
+      case "s":
+        return await sendPattern(stream, Infinity, (sent) => this.sentBytes += sent);
+      case "w":
+        await new Promise<void>((resolve) => this.#stalled.push(resolve));
+    }
   }
 }
 
@@ -138,10 +142,16 @@ function answer(request: Request, pathname: string): Response | Promise<Response
   return new Response(`you asked for ${pathname}\n`);
 }
 
-/** Sends so many bytes of the content. */
-export async function sendPattern(stream: Deno.TcpConn, length: number): Promise<void> {
+/** Sends so many bytes of the content, `Infinity` for no end. */
+export async function sendPattern(
+  stream: Deno.TcpConn,
+  length: number,
+  sent?: (bytes: number) => void,
+): Promise<void> {
   for (let at = 0; at < length; at += CHUNK) {
-    await writeAll(stream, patternBytes(at, Math.min(CHUNK, length - at)));
+    const bytes = patternBytes(at, Math.min(CHUNK, length - at));
+    await writeAll(stream, bytes);
+    sent?.(bytes.length);
   }
 }
 

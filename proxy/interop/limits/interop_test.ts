@@ -1,0 +1,216 @@
+import { equal, match, ok } from "node:assert/strict";
+import { peerTest } from "../../../internal/testing/peers.ts";
+import { until } from "../../../internal/testing/proxy_peers.ts";
+import {
+  close,
+  Origin,
+  originRequest,
+  readExactly,
+  sendPattern,
+  writeAll,
+} from "../../testdata/interop_origin.ts";
+import {
+  download,
+  DRIVERS,
+  inbound,
+  residentBytes,
+  socksConnect,
+  startOwnProxy,
+  upload,
+} from "../../testdata/interop.ts";
+
+const SECRET = { method: "aes-256-gcm", password: "correct horse" };
+const PLAIN = { inbounds: [inbound("socks")] };
+const MB = 1e6;
+
+/** Our proxy, plain or as a Shadowsocks pair: where it listens, and the processes. */
+async function startRelay(kind: "plain" | "shadowsocks", driver: "fast" | "portable") {
+  if (kind === "plain") {
+    const one = await startOwnProxy(PLAIN, driver);
+    return { port: one.port("socks"), all: [one], [Symbol.asyncDispose]: one[Symbol.asyncDispose] };
+  }
+  const far = await startOwnProxy({ inbounds: [inbound("shadowsocks", SECRET)] }, driver);
+  const server = { server: "127.0.0.1", server_port: far.port("shadowsocks") };
+  const near = await startOwnProxy({
+    ...PLAIN,
+    outbounds: [{ type: "shadowsocks", tag: "far", ...server, ...SECRET }],
+  }, driver);
+  return {
+    port: near.port("socks"),
+    all: [near, far],
+    async [Symbol.asyncDispose](): Promise<void> {
+      await near[Symbol.asyncDispose]();
+      await far[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Reads until the end, of whichever kind. */
+async function untilEnd(stream: Deno.TcpConn): Promise<void> {
+  const buffer = new Uint8Array(65_536);
+  try {
+    while (await stream.read(buffer) !== null);
+  } catch {
+    // A reset is an end too.
+  }
+}
+
+/** Waits until a number has not changed for a while. */
+async function untilStill(of: () => number): Promise<void> {
+  let last = of();
+  let since = performance.now();
+  await until(
+    () => {
+      const now = of();
+      if (now !== last) since = performance.now();
+      last = now;
+      return now > 0 && performance.now() - since > 400;
+    },
+    20_000,
+    () => `it never stood still, ${last}`,
+  );
+}
+
+for (const driver of DRIVERS) {
+  for (const kind of ["plain", "shadowsocks"] as const) {
+    peerTest(
+      `a destination that is cut ends its client, ${kind}, driver ${driver}`,
+      [],
+      async () => {
+        await using origin = await Origin.start();
+        await using relay = await startRelay(kind, driver);
+        const stream = await socksConnect(relay.port, "127.0.0.1", origin.port);
+        await writeAll(stream, originRequest("s"));
+        await readExactly(stream, 5 * MB);
+        const ended = untilEnd(stream);
+        const cutAt = performance.now();
+        origin.cut();
+        await ended;
+        ok(performance.now() - cutAt < 1000, `${performance.now() - cutAt} ms`);
+        close(stream);
+        equal(await download(await socksConnect(relay.port, "127.0.0.1", origin.port), 1000), "");
+      },
+    );
+
+    peerTest(`a reader that stalls costs no memory, ${kind}, driver ${driver}`, [], async () => {
+      await using origin = await Origin.start();
+      await using relay = await startRelay(kind, driver);
+      const connect = () => socksConnect(relay.port, "127.0.0.1", origin.port);
+      // What the first transfers load is not what a stalled one costs.
+      for (let i = 0; i < 2; i++) {
+        equal(await download(await connect(), 10 * MB), "");
+        equal(await upload(await connect(), 10 * MB), "");
+      }
+      const before = relay.all.map(({ tool }) => residentBytes(tool.pid));
+      const reader = await connect();
+      await writeAll(reader, originRequest("s"));
+      const sentBefore = origin.sentBytes;
+      await untilStill(() => origin.sentBytes - sentBefore);
+      const writer = await connect();
+      await writeAll(writer, originRequest("w"));
+      let written = 0;
+      const writing = sendPattern(writer, 1e9, (bytes) => written += bytes).catch(() => {});
+      await untilStill(() => written);
+      ok(written < 1e9);
+      for (const [at, { tool }] of relay.all.entries()) {
+        const grown = (residentBytes(tool.pid) - before[at]!) / MB;
+        ok(grown < 32, `process ${at} grew by ${grown.toFixed(1)} MB`);
+      }
+      close(reader);
+      close(writer);
+      await writing;
+    });
+  }
+
+  peerTest(`256 descriptors are refused politely beyond, driver ${driver}`, [], async () => {
+    await using origin = await Origin.start();
+    await using proxy = await startOwnProxy(PLAIN, driver, { descriptors: 256 });
+    const attempt = async (): Promise<Deno.TcpConn | undefined> => {
+      try {
+        const stream = await socksConnect(proxy.port("socks"), "127.0.0.1", origin.port);
+        await writeAll(stream, originRequest("e"));
+        return stream;
+      } catch {
+        return undefined;
+      }
+    };
+    const streams = (await Promise.all(Array.from({ length: 400 }, attempt)))
+      .filter((stream) => stream !== undefined);
+    ok(streams.length > 20 && streams.length < 200, `${streams.length} got through`);
+    // Those that got through work on.
+    const [first] = streams as [Deno.TcpConn];
+    await writeAll(first, new Uint8Array([7]));
+    equal((await readExactly(first, 1))[0], 7);
+    for (const stream of streams) close(stream);
+    await until(
+      async () => {
+        const stream = await attempt();
+        if (stream !== undefined) close(stream);
+        return stream !== undefined;
+      },
+      5000,
+      () => "nobody gets through any more",
+    );
+    equal(
+      await download(await socksConnect(proxy.port("socks"), "127.0.0.1", origin.port), MB),
+      "",
+    );
+  });
+}
+
+peerTest("SIGHUP keeps the old configuration when the file is broken", [], async () => {
+  await using origin = await Origin.start();
+  await using proxy = await startOwnProxy(PLAIN);
+  const stream = await socksConnect(proxy.port("socks"), "127.0.0.1", origin.port);
+  await writeAll(stream, originRequest("e"));
+  const good = await Deno.readTextFile(proxy.file);
+  for (const [times, broken] of ["{ not json", '{ "inbounds": [{ "type": "sox" }] }'].entries()) {
+    await Deno.writeTextFile(proxy.file, broken);
+    Deno.kill(proxy.tool.pid, "SIGHUP");
+    await until(
+      () => proxy.tool.output().split("kept the old configuration").length > times + 1,
+      5000,
+      () => `it says nothing: ${proxy.tool.output()}`,
+    );
+    equal(
+      await download(await socksConnect(proxy.port("socks"), "localhost", origin.port), MB),
+      "",
+    );
+  }
+  // A good one is taken, and what runs goes on.
+  const next = JSON.parse(good);
+  next.inbounds.push(inbound("http"));
+  await Deno.writeTextFile(proxy.file, JSON.stringify(next));
+  Deno.kill(proxy.tool.pid, "SIGHUP");
+  await until(
+    () => proxy.tool.output().includes("http/http"),
+    5000,
+    () => `the new inbound never came: ${proxy.tool.output()}`,
+  );
+  await writeAll(stream, new Uint8Array([9]));
+  equal((await readExactly(stream, 1))[0], 9);
+  close(stream);
+});
+
+peerTest("SIGTERM lets a transfer end, takes nothing new, and exits with 0", [], async () => {
+  await using origin = await Origin.start();
+  await using proxy = await startOwnProxy(PLAIN);
+  const port = proxy.port("socks");
+  const stream = await socksConnect(port, "127.0.0.1", origin.port);
+  await writeAll(stream, originRequest("e"));
+  const stopping = proxy.tool.stop();
+  await until(
+    () =>
+      Deno.connect({ hostname: "127.0.0.1", port }).then((one) => {
+        close(one);
+        return false;
+      }, () => true),
+    3000,
+    () => "it still listens",
+  );
+  await writeAll(stream, new Uint8Array([3]));
+  equal((await readExactly(stream, 1))[0], 3);
+  close(stream);
+  equal(await stopping, 0);
+  match(proxy.tool.output(), /^listening tcp /);
+});
