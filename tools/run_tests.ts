@@ -1,12 +1,12 @@
 /**
- * Runs the test suite, or with `--peers` the interoperability tests, or with `--long` the long form of every test that has
- * one, and closes with the sum alone on its line. Other words go to `deno test`.
+ * Runs the test suite, or with `--peers` the interoperability tests, and closes with the sum alone on its line. Other
+ * words go to `deno test`.
  *
  * @module
  */
 
 import { ROOT, runDeno } from "./steps.ts";
-import { findFiles, isTest, writeModules } from "./test_groups.ts";
+import { writeModules } from "./test_groups.ts";
 
 /** What a JUnit report adds up to. */
 export interface Sum {
@@ -72,15 +72,6 @@ const COMMON: Words = [
   "--preload=./tools/test_preload.ts",
 ];
 
-/** The variable that makes tests longer. */
-const LONG = "FASTWIRE_LONG";
-
-/** Whether a file has tests that are longer, or that only exist, when asked for. */
-function hasLongForm(path: string): boolean {
-  return isTest(path) && !path.endsWith("interop_test.ts") &&
-    Deno.readTextFileSync(new URL(path, ROOT)).includes(`"${LONG}"`);
-}
-
 /** As many files at a time as there are processors: with more, tests of timing get in each other's way. */
 function jobs(): Record<string, string> {
   return { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency) };
@@ -93,8 +84,7 @@ function unescape(text: string): string {
 
 async function main(): Promise<number> {
   const peers = Deno.args.includes("--peers");
-  const long = Deno.args.includes("--long");
-  const rest = Deno.args.filter((word) => word !== "--peers" && word !== "--long");
+  const rest = Deno.args.filter((word) => word !== "--peers");
   const startedAt = performance.now();
   const folder = await Deno.makeTempDir({ prefix: "fastwire-tests-" });
   try {
@@ -104,12 +94,9 @@ async function main(): Promise<number> {
       ? peerWords(rest)
       : named
       ? partWords(rest)
-      : long
-      ? allWords(rest, await findFiles(ROOT, hasLongForm))
       : allWords(rest, await writeModules(ROOT, folder));
     const report = `${folder}/report.xml`;
-    const env = { ...jobs(), ...(long ? { [LONG]: "1" } : {}) };
-    const code = await runDeno([words[0]!, `--junit-path=${report}`, ...words.slice(1)], env);
+    const code = await runDeno([words[0]!, `--junit-path=${report}`, ...words.slice(1)], jobs());
     const sum = sumOf(await Deno.readTextFile(report).catch(() => ""));
     // A module that does not load or a leak found at the end has no test case to count.
     const failed = code !== 0 && sum.failed === 0 ? 1 : sum.failed;
