@@ -7,7 +7,9 @@
 import { chmod, unlink } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect } from "node:net";
+import type { Duplex } from "node:stream";
 import { fromRuntimeError } from "../../ffi/mod.ts";
+import { openTextSocket, type TextSocket, webSocketAnswer } from "./web_socket.ts";
 
 /** Where to listen. */
 export type HttpAddress =
@@ -20,8 +22,17 @@ export interface HttpPeer {
   readonly local: boolean;
 }
 
-/** Answers one request; a rejection becomes a 500 that says nothing. */
+/**
+ * Answers one request; a rejection becomes a 500 that says nothing. An answer with the field `transfer-encoding: chunked`
+ * leaves as it comes, every other one when it is complete.
+ */
 export type HttpHandler = (request: Request, peer: HttpPeer) => Response | Promise<Response>;
+
+/** Takes a client that wants a WebSocket, or answers why not. */
+export type HttpUpgrade = (
+  request: Request,
+  peer: HttpPeer,
+) => Promise<Response | ((socket: TextSocket) => void)>;
 
 /** A listener at work. */
 export interface HttpListener extends AsyncDisposable {
@@ -37,6 +48,8 @@ export interface HttpListenOptions {
   readonly mode?: number;
   /** Longest body of a request, bytes; longer ones are refused with 413. Default 64 KiB. */
   readonly maxBodyBytes?: number;
+  /** Asked when a client wants a WebSocket; without it there are none. */
+  readonly upgrade?: HttpUpgrade;
 }
 
 /**
@@ -60,6 +73,16 @@ export async function listenHttp(
   // A page is small and asked for by a program: who takes longer is not one of ours.
   server.requestTimeout = 10_000;
   server.headersTimeout = 5_000;
+  const upgraded = new Set<Duplex>();
+  const { upgrade } = options;
+  if (upgrade !== undefined) {
+    server.on("upgrade", (request, stream, head) => {
+      upgraded.add(stream);
+      stream.on("close", () => upgraded.delete(stream));
+      stream.on("error", () => stream.destroy());
+      openSocket(request, stream, head, upgrade, peer).catch(() => stream.destroy());
+    });
+  }
   if ("path" in address) {
     await removeStale(address.path);
     await bound(server, { path: address.path }, address.path);
@@ -76,6 +99,7 @@ export async function listenHttp(
     closing ??= new Promise((resolve) => {
       server.close(() => resolve());
       server.closeAllConnections();
+      for (const stream of upgraded) stream.destroy();
     });
   return { address: Object.freeze(shown), close, [Symbol.asyncDispose]: close };
 }
@@ -132,6 +156,9 @@ async function answer(
   } catch {
     answered = new Response(null, { status: 500 });
   }
+  if (answered.headers.get("transfer-encoding") === "chunked" && answered.body !== null) {
+    return await stream(answered, answered.body, response, request.method === "HEAD");
+  }
   const headers: Record<string, string> = {};
   answered.headers.forEach((value, name) => headers[name] = value);
   const content = new Uint8Array(await answered.arrayBuffer());
@@ -139,6 +166,58 @@ async function answer(
   response.writeHead(answered.status, headers);
   if (request.method === "HEAD") response.end();
   else response.end(content);
+}
+
+/** Sends a body as it comes, no faster than it is taken, and ends it when nobody takes it any more. */
+async function stream(
+  { status, headers }: Response,
+  body: ReadableStream<Uint8Array>,
+  response: ServerResponse,
+  headOnly: boolean,
+): Promise<void> {
+  const fields: Record<string, string> = {};
+  headers.forEach((value, name) => {
+    if (name !== "transfer-encoding") fields[name] = value;
+  });
+  response.writeHead(status, fields);
+  const reader = body.getReader();
+  response.on("close", () => reader.cancel().catch(() => {}));
+  if (headOnly) await reader.cancel();
+  for (;;) {
+    const { value } = await reader.read();
+    if (value === undefined || response.destroyed) break;
+    if (response.write(value)) continue;
+    await new Promise<void>((resolve) => {
+      response.once("drain", resolve);
+      response.once("close", resolve);
+    });
+  }
+  response.end();
+}
+
+async function openSocket(
+  request: IncomingMessage,
+  stream: Duplex,
+  head: Uint8Array,
+  upgrade: HttpUpgrade,
+  peer: HttpPeer,
+): Promise<void> {
+  const key = request.headers["sec-websocket-key"] ?? "";
+  const isWebSocket = request.headers.upgrade?.toLowerCase() === "websocket";
+  const words = isWebSocket ? webSocketAnswer(key) : undefined;
+  const taken = words === undefined
+    ? new Response(null, { status: 400 })
+    : await upgrade(toRequest(request, new Uint8Array(0)), peer);
+  if (taken instanceof Response) {
+    const body = new Uint8Array(await taken.arrayBuffer());
+    stream.write(
+      `HTTP/1.1 ${taken.status} Refused\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n`,
+    );
+    stream.end(body);
+    return;
+  }
+  stream.write(words!);
+  taken(openTextSocket(stream, head));
 }
 
 /** The whole body; `undefined` when it is too long. */
