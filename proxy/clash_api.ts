@@ -50,12 +50,8 @@ export interface ControlledProxy {
   snapshot(): MeteredSnapshot;
   /** The DNS part in force. */
   readonly dns: Dns | undefined;
-  /** Mode that rules with `clash_mode` see. */
-  mode: string;
-  /** Log records as they happen; without it `/logs` stays silent. */
-  readonly logs?: LogFeed | undefined;
-  /** Reads the configuration again; without it `PUT /configs` changes nothing. */
-  reread?(): Promise<void>;
+  /** Mode that rules with `clash_mode` see; set here. */
+  clashMode: string | undefined;
 }
 
 /** How to serve. */
@@ -64,6 +60,10 @@ export interface ClashApiOptions {
   readonly tickMs?: number;
   /** Default: the process's. */
   readonly clock?: Clock;
+  /** Log records as they happen; without it `/logs` stays silent. */
+  readonly logs?: LogFeed;
+  /** Reads the configuration again; without it `PUT /configs` changes nothing. */
+  readonly reread?: () => Promise<void>;
   /** How files of `external_ui` are read. Default `auto`. */
   readonly driver?: Driver;
 }
@@ -128,6 +128,7 @@ class ClashApi {
   readonly #proxy: ControlledProxy;
   readonly #config: ClashApiConfig;
   readonly #root: RootDirectory | undefined;
+  readonly #options: ClashApiOptions;
   readonly #tickMs: number;
   readonly #clock: Clock;
   readonly #book = new HealthBook();
@@ -143,6 +144,8 @@ class ClashApi {
     this.#proxy = proxy;
     this.#config = config;
     this.#root = root;
+    this.#options = options;
+    proxy.clashMode ??= config.defaultMode;
     this.#tickMs = options.tickMs ?? 1000;
     this.#clock = options.clock ?? systemClock;
   }
@@ -210,8 +213,8 @@ class ClashApi {
       (ask) => ask.json({ version: `fastwire ${VERSION}`, premium: false, meta: true }),
     );
     app.get("/configs", (ask) => {
-      const { config, mode } = this.#proxy;
-      return ask.json(clashConfig(config, mode, modesOf(config)));
+      const { config, clashMode } = this.#proxy;
+      return ask.json(clashConfig(config, clashMode ?? this.#config.defaultMode, modesOf(config)));
     });
     app.patch("/configs", async (ask) => {
       const mode = memberOf(await bodyOf(ask), "mode");
@@ -219,14 +222,14 @@ class ClashApi {
       const known = modesOf(this.#proxy.config)
         .find((each) => each.toLowerCase() === mode.toLowerCase());
       if (known === undefined) return ask.json({ message: "Unknown mode" }, 400);
-      this.#proxy.mode = known;
+      this.#proxy.clashMode = known;
       // An answer found in one mode may not hold in another.
       this.#proxy.dns?.flushCache();
       return ask.body(null, 204);
     });
     app.put("/configs", async (ask) => {
       try {
-        await this.#proxy.reread?.();
+        await this.#options.reread?.();
       } catch (error) {
         return ask.json({ message: error instanceof Error ? error.message : String(error) }, 400);
       }
@@ -386,7 +389,8 @@ class ClashApi {
   }
 
   #feedOf(path: string, search: URLSearchParams): Feed | undefined {
-    const { connections, logs } = this.#proxy;
+    const { connections } = this.#proxy;
+    const { logs } = this.#options;
     switch (path) {
       case "/traffic":
         return (tell) => {

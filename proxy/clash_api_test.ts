@@ -123,16 +123,16 @@ async function start(clashApi: Record<string, unknown> = {}): Promise<Running> {
       kernelRelays: 0,
     }),
     dns,
-    mode: "Rule",
+    clashMode: undefined,
+  };
+  const api = await serveClashApi(proxy, config.experimental.clashApi!, {
+    tickMs: 5,
+    driver: "portable",
     logs,
     reread: () => {
       running.reread++;
       return Promise.resolve();
     },
-  };
-  const api = await serveClashApi(proxy, config.experimental.clashApi!, {
-    tickMs: 5,
-    driver: "portable",
   });
   return Object.assign(running, {
     proxy,
@@ -212,7 +212,7 @@ Deno.test("the control interface selects members, changes the mode and reads the
   equal((await json(`${base}/proxies/hand`)).now, "no");
   equal(test.entry.wasClosed, true);
   equal((await json(`${base}/configs`, send("PATCH", { mode: "gLOBAL" }))).status, 204);
-  equal(proxy.mode, "Global");
+  equal(proxy.clashMode, "Global");
   equal((await json(`${base}/configs`, send("PATCH", { mode: "Other" }))).status, 400);
   equal((await json(`${base}/configs`, send("PUT", { path: "" }))).status, 204);
   equal(test.reread, 1);

@@ -279,6 +279,17 @@ export class Dns implements Resolver {
     return this.#names.get(address);
   }
 
+  /** Takes over what clients still hold of the DNS part before: invented addresses go on leading to their names. */
+  takeOver(previous: Dns): void {
+    for (const [tag, server] of this.#servers) {
+      const before = previous.#servers.get(tag);
+      if (server instanceof FakeipDnsServer && before instanceof FakeipDnsServer) {
+        server.restore(before.entries());
+      }
+    }
+    for (const [address, name] of previous.#names) this.#names.set(address, name);
+  }
+
   /** A server, by its tag. */
   server(tag: string): DnsServer | undefined {
     return this.#servers.get(tag);

@@ -481,6 +481,11 @@ Deno.test("Dns follows its rules: server, refusal, silence, fixed records, optio
       0,
     );
     equal((await dns.resolve("x.fake.example"))[0], "192.0.2.1");
+    await withDns(dnsSection, (next) => {
+      next.takeOver(dns);
+      equal(next.fakeNameOf("198.18.0.2"), "x.fake.example");
+      return Promise.resolve();
+    });
     dns.flushFakeip();
     equal(dns.fakeNameOf("198.18.0.2"), undefined);
     // The answer decides: one inside is taken, one outside sends the question on.

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { configure, type LogRecord } from "@logtape/logtape";
+import { configure, getConfig, type LogRecord } from "@logtape/logtape";
 import type { CommonOptions } from "./command.ts";
 import { mayColor, type Terminal } from "./terminal.ts";
 
@@ -38,6 +38,23 @@ export async function configureLogging(
       { category: ["logtape", "meta"], lowestLevel: "error", sinks: ["stderr"] },
     ],
   });
+}
+
+/**
+ * Shows what is logged to somebody else as well, as far as it is logged at all.
+ *
+ * @returns Stops that.
+ */
+export async function tapLogging(sink: (record: LogRecord) => void): Promise<() => Promise<void>> {
+  const before = getConfig();
+  if (before === null) return () => Promise.resolve();
+  await configure({
+    ...before,
+    reset: true,
+    sinks: { ...before.sinks, tap: sink },
+    loggers: before.loggers.map((each) => ({ ...each, sinks: [...each.sinks ?? [], "tap"] })),
+  });
+  return () => configure({ ...before, reset: true });
 }
 
 /** `12:34:56.789 warning tftp.server  message`. */
