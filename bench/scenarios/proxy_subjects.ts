@@ -23,6 +23,8 @@ export interface Subject {
   cpuSeconds(): number;
   /** Resident memory of its processes, bytes. */
   residentBytes(): number;
+  /** The part of it that is not pages of programs and libraries, which processes share. */
+  anonymousBytes(): number;
   stop(): Promise<void>;
 }
 
@@ -118,10 +120,16 @@ function subject(name: string, processes: readonly (Process | ProxyPeer)[], way:
     way,
     cpuSeconds: () => sum(familyCpu),
     residentBytes: () => sum(resident),
+    anonymousBytes: () => sum(anonymous),
     async stop(): Promise<void> {
       for (const process of processes) await process.stop();
     },
   };
+}
+
+function anonymous(pid: number): number {
+  const text = Deno.readTextFileSync(`/proc/${pid}/status`);
+  return Number(/RssAnon:\s+(\d+)/.exec(text)?.[1] ?? 0) * 1024;
 }
 
 function available(name: "microsocks" | "haproxy" | "ss-server" | "ss-local"): boolean {

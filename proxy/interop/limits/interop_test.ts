@@ -64,7 +64,7 @@ async function untilStill(of: () => number): Promise<void> {
       const now = of();
       if (now !== last) since = performance.now();
       last = now;
-      return now > 0 && performance.now() - since > 400;
+      return now > 0 && performance.now() - since > 250;
     },
     20_000,
     () => `it never stood still, ${last}`,
