@@ -34,6 +34,11 @@ const ENTRIES: Readonly<Record<string, Entry>> = {
     example: ["monitor", "print neighbours and what changes"],
     main: async (args) => await (await import("./neighsync/cli.ts")).main([...args]),
   },
+  proxy: {
+    brief: "Proxy toolkit that reads sing-box's configuration",
+    example: ["run -c config.json", "run what a file describes"],
+    main: async (args) => await (await import("./proxy/cli.ts")).main([...args]),
+  },
   demo: {
     brief: "Show every library at work, on loopback",
     example: ["", "a tour of under 30 seconds"],

@@ -164,9 +164,8 @@ export class ConnectionTracker {
 
   /** Takes a connection in. */
   add(metadata: Metadata): ConnectionEntry {
-    const entry = new ConnectionEntry(crypto.randomUUID(), metadata);
+    const entry = new ConnectionEntry(`${RUN}-${(++this.#opened).toString(36)}`, metadata);
     this.#entries.set(entry.id, entry);
-    this.#opened++;
     return entry;
   }
 
@@ -182,3 +181,6 @@ export class ConnectionTracker {
     this.#sources.add(source);
   }
 }
+
+/** Tells the connections of this process from those of the last one. */
+const RUN = crypto.randomUUID().slice(0, 8);

@@ -13,6 +13,7 @@ import {
   type StreamOptions,
 } from "../ffi/mod.ts";
 import { DeadlineError, SystemError } from "../internal/errors.ts";
+import type { ExpiringSet } from "./handshakes.ts";
 
 /** How to connect. */
 export interface ConnectSettings {
@@ -24,6 +25,8 @@ export interface ConnectSettings {
   readonly bind6: SocketAddress | undefined;
   /** Longest time for all attempts together, milliseconds. */
   readonly timeoutMs: number;
+  /** Attempts that have that long; their own. */
+  readonly deadlines: ExpiringSet;
   /** Head start of an address before the next one is tried, milliseconds. */
   readonly fallbackDelayMs: number;
 }
@@ -42,6 +45,10 @@ export function connectAny(
   settings: ConnectSettings,
   signal?: AbortSignal,
 ): Promise<StreamConnection> {
+  if (addresses.length === 1) {
+    const remote = literalAddress(addresses[0]!, port);
+    if (remote !== undefined) return connectOne(host, remote, settings, signal);
+  }
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const order = interleave(addresses.map((address) => literalAddress(address, port)));
@@ -102,18 +109,10 @@ export function connectAny(
       if (next < order.length) delay = setTimeout(attempt, settings.fallbackDelayMs);
     };
     const onAbort = (): void => fail(signal!.reason);
-    const deadline = setTimeout(() => {
-      const first = order[0];
-      fail(
-        new DeadlineError(
-          "proxy.timeout",
-          `Cannot connect to ${
-            first === undefined ? "nowhere" : formatAddress(first)
-          }: no answer within ${settings.timeoutMs} ms`,
-          { phase: "connect", elapsedMs: settings.timeoutMs, attempts: next },
-        ),
-      );
-    }, settings.timeoutMs);
+    const deadline = setTimeout(
+      () => fail(timeoutOf(order[0]!, settings.timeoutMs, next)),
+      settings.timeoutMs,
+    );
     signal?.addEventListener("abort", onAbort, { once: true });
     if (order.length === 0) {
       return fail(
@@ -126,6 +125,52 @@ export function connectAny(
     }
     attempt();
   });
+}
+
+/** The same for one address, which most dials have: their time limits share one timer. */
+function connectOne(
+  host: StreamHost,
+  remote: SocketAddress,
+  settings: ConnectSettings,
+  signal: AbortSignal | undefined,
+): Promise<StreamConnection> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const { deadlines, timeoutMs, options } = settings;
+    const bind = remote.family === "ipv4" ? settings.bind4 : settings.bind6;
+    let over = false;
+    const finish = (): void => {
+      over = true;
+      deadlines.delete(attempt);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    const giveUp = (reason: unknown): void => {
+      cancel();
+      finish();
+      reject(reason);
+    };
+    const attempt = { expire: () => giveUp(timeoutOf(remote, timeoutMs, 1)) };
+    const onAbort = (): void => giveUp(signal!.reason);
+    const cancel = host.dial(
+      bind === undefined ? { ...options, remote } : { ...options, remote, bind },
+      (outcome) => {
+        finish();
+        if (outcome instanceof SystemError) reject(outcome);
+        else resolve(outcome);
+      },
+    );
+    if (over) return;
+    deadlines.add(attempt);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+function timeoutOf(remote: SocketAddress, timeoutMs: number, attempts: number): DeadlineError {
+  return new DeadlineError(
+    "proxy.timeout",
+    `Cannot connect to ${formatAddress(remote)}: no answer within ${timeoutMs} ms`,
+    { phase: "connect", elapsedMs: timeoutMs, attempts },
+  );
 }
 
 /** Families in turns, beginning with that of the first; in a family the order stays. RFC 8305 §4. */

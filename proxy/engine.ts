@@ -31,13 +31,15 @@ import type {
   OpenedStream,
   PacketFlow,
 } from "./inbound.ts";
+import { Dns } from "./dns.ts";
+import { DnsOutbound } from "./dns_hijack.ts";
 import { createInbound } from "./inbounds/registry.ts";
-import type { Metadata, Outbound, OutboundContext, Resolver } from "./outbound.ts";
+import type { Dialer, Metadata, Outbound, OutboundContext, Resolver } from "./outbound.ts";
+import { DirectOutbound, PLAIN_DIAL } from "./outbounds/direct.ts";
 import { createOutbound } from "./outbounds/registry.ts";
 import { sniffDatagram } from "./protocol/mod.ts";
 import { Relays } from "./relay.ts";
 import { dialFailure, RejectedError } from "./replies.ts";
-import { SystemResolver } from "./resolver.ts";
 import { compileRoute, type RulePlan } from "./route.ts";
 import { RejectCounter, routeConnection, type Routed } from "./routing.ts";
 import { loadRuleSets } from "./rule_set.ts";
@@ -51,7 +53,7 @@ export interface ProxyOptions {
   readonly driver?: Driver;
   /** What relative paths in the configuration begin at. Default: the working folder. */
   readonly folder?: string;
-  /** Names to addresses. Default: the system's resolver. */
+  /** Names to addresses of destinations. Default: the DNS part of the configuration. */
   readonly resolver?: Resolver;
 }
 
@@ -99,6 +101,12 @@ export interface ProxyServer extends AsyncDisposable {
   readonly connections: ConnectionTracker;
   /** The configuration in force. */
   readonly config: ProxyConfig;
+  /** Its outbounds by tag. */
+  readonly outbounds: ReadonlyMap<string, Outbound>;
+  /** Its DNS part. */
+  readonly dns: Dns;
+  /** Mode of the control interface, for rules; `undefined` without one. To be set by that interface. */
+  clashMode: string | undefined;
   /**
    * An outbound.
    *
@@ -174,6 +182,9 @@ interface Generation {
   readonly plan: RulePlan<RouteRule>;
   readonly outbounds: ReadonlyMap<string, Outbound>;
   readonly resolver: Resolver;
+  readonly dns: Dns;
+  /** What `hijack-dns` hands connections to. */
+  readonly dnsOutbound: Outbound;
 }
 
 interface OpenInbound {
@@ -185,6 +196,7 @@ interface OpenInbound {
 
 class Engine implements ProxyServer, Handler {
   readonly connections: ConnectionTracker = new ConnectionTracker();
+  clashMode: string | undefined;
   readonly #streams: StreamHost;
   readonly #options: ProxyOptions;
   readonly #driver: Driver;
@@ -220,6 +232,14 @@ class Engine implements ProxyServer, Handler {
 
   get config(): ProxyConfig {
     return this.#current.config;
+  }
+
+  get outbounds(): ReadonlyMap<string, Outbound> {
+    return this.#current.outbounds;
+  }
+
+  get dns(): Dns {
+    return this.#current.dns;
   }
 
   get #current(): Generation {
@@ -282,7 +302,8 @@ class Engine implements ProxyServer, Handler {
     const entry = this.connections.add(metadata);
     entry.cut = cut;
     try {
-      const routed = await routeConnection(this.#routing, metadata, undefined);
+      this.#name(entry);
+      const routed = await routeConnection(this.#routing, entry.metadata, undefined);
       const upstream = await this.#dial(entry, routed);
       return {
         upstream,
@@ -309,6 +330,7 @@ class Engine implements ProxyServer, Handler {
 
   async #serve(entry: ConnectionEntry, client: WaitingClient): Promise<void> {
     entry.cut = () => void client.stream.close({ reset: true });
+    this.#name(entry);
     const routing = routeConnection(this.#routing, entry.metadata, (action) => client.peek(action));
     const routed = routing instanceof Promise ? await routing : routing;
     const upstream = await this.#dial(entry, routed);
@@ -338,10 +360,9 @@ class Engine implements ProxyServer, Handler {
     entry.metadata = metadata;
     entry.rule = rule;
     if (decision.action === "reject") throw this.#rejected(decision, rule);
-    if (decision.action === "hijack-dns") {
-      throw new RejectedError("Cannot answer DNS over this connection: nobody does");
-    }
-    const outbound = found(this.#current.outbounds, decision.outbound);
+    const outbound = decision.action === "hijack-dns"
+      ? this.#current.dnsOutbound
+      : found(this.#current.outbounds, decision.outbound);
     if (!outbound.networks.includes("tcp")) {
       throw new RejectedError(`Cannot connect: outbound "${outbound.tag}" takes no TCP`);
     }
@@ -350,6 +371,7 @@ class Engine implements ProxyServer, Handler {
 
   async #openPackets(entry: ConnectionEntry, first: Uint8Array): Promise<FlowTarget | undefined> {
     const before = entry.metadata.destination;
+    this.#name(entry);
     const routing = routeConnection(this.#routing, entry.metadata, (action) => {
       const protocols = action.sniffer.length === 0 ? undefined : action.sniffer;
       const answer = sniffDatagram(first, 0, first.length, protocols);
@@ -361,10 +383,9 @@ class Engine implements ProxyServer, Handler {
     entry.metadata = metadata;
     entry.rule = rule;
     if (decision.action === "reject") throw this.#rejected(decision, rule);
-    if (decision.action === "hijack-dns") {
-      throw new RejectedError("Cannot answer DNS over these datagrams: nobody does");
-    }
-    const outbound = found(this.#current.outbounds, decision.outbound);
+    const outbound = decision.action === "hijack-dns"
+      ? this.#current.dnsOutbound
+      : found(this.#current.outbounds, decision.outbound);
     if (!outbound.networks.includes("udp") || outbound.openPackets === undefined) {
       throw new RejectedError(`Cannot send datagrams: outbound "${outbound.tag}" takes none`);
     }
@@ -377,6 +398,20 @@ class Engine implements ProxyServer, Handler {
     };
   }
 
+  /** Addresses that our own DNS has given out stand for names. */
+  #name(entry: ConnectionEntry): void {
+    const { metadata } = entry;
+    const { host, port } = metadata.destination;
+    const { dns } = this.#current;
+    const invented = dns.fakeNameOf(host);
+    if (invented !== undefined) {
+      entry.metadata = { ...metadata, destination: Object.freeze({ host: invented, port }) };
+      return;
+    }
+    const known = dns.reverseNameOf(host);
+    if (known !== undefined) entry.metadata = { ...metadata, sniffedHost: known };
+  }
+
   #udpTimeoutOf(tag: string): number {
     const inbound = this.#current.config.inbounds.find((each) => each.tag === tag);
     return inbound?.listen.udpTimeoutMs ?? UDP_TIMEOUT_MS;
@@ -384,7 +419,7 @@ class Engine implements ProxyServer, Handler {
 
   get #routing() {
     const { plan, resolver } = this.#current;
-    return { plan, resolver, clashMode: undefined };
+    return { plan, resolver, clashMode: this.clashMode };
   }
 
   #rejected(action: RejectAction, rule: string): RejectedError {
@@ -414,10 +449,10 @@ class Engine implements ProxyServer, Handler {
       await this.#listen(config.inbounds);
     } catch (error) {
       this.#generation = old;
-      await closeAll(next.outbounds.values());
+      await closeAll([...next.outbounds.values(), next.dns]);
       throw error;
     }
-    if (old !== undefined) await closeAll(old.outbounds.values());
+    if (old !== undefined) await closeAll([...old.outbounds.values(), old.dns]);
   }
 
   async #prepare(config: ProxyConfig): Promise<Generation> {
@@ -426,13 +461,13 @@ class Engine implements ProxyServer, Handler {
       const words = problems.map(({ path, message, hint }) => `${path}: ${message}, ${hint}`);
       throw new TypeError(`Cannot use the rule sets: ${words.join("\n")}`);
     }
-    const resolver = this.#options.resolver ?? new SystemResolver(config.dns.strategy);
     const outbounds = new Map<string, Outbound>();
     const context: OutboundContext = {
       streams: this.#streams,
       datagrams: () => this.#openDatagrams(),
       aeads: () => this.#openAeads(),
-      resolver,
+      // The DNS part reaches its servers by what is made of this.
+      resolver: { resolve: (host, how) => resolver.resolve(host, how) },
       connections: this.connections,
       clock: this.#clock,
       random: secureRandom,
@@ -440,16 +475,28 @@ class Engine implements ProxyServer, Handler {
       defaultInterface: config.route.defaultInterface,
       outbound: (tag) => found(outbounds, tag),
     };
+    const dns = new Dns(config.dns, {
+      dialer: (dial) =>
+        dial?.detour === undefined
+          ? new DirectOutbound({ tag: "dns", dial: dial ?? PLAIN_DIAL }, context)
+          : detourOf(dial.detour, outbounds),
+      clock: this.#clock,
+      random: secureRandom,
+      ruleSets,
+      clashMode: () => this.clashMode,
+    });
+    const resolver = this.#options.resolver ?? dns;
     try {
       for (const each of config.outbounds) {
         outbounds.set(each.tag, await createOutbound(each, context));
       }
       for (const outbound of outbounds.values()) await outbound.start?.();
     } catch (error) {
-      await closeAll(outbounds.values());
+      await closeAll([...outbounds.values(), dns]);
       throw error;
     }
-    return { config, plan: compileRoute(config, ruleSets), outbounds, resolver };
+    const plan = compileRoute(config, ruleSets);
+    return { config, plan, outbounds, resolver, dns, dnsOutbound: new DnsOutbound(dns) };
   }
 
   async #listen(configs: readonly InboundConfig[]): Promise<void> {
@@ -466,32 +513,44 @@ class Engine implements ProxyServer, Handler {
     const texts = configs.map((config) => JSON.stringify(config));
     const staying = before.filter(({ text }) => texts.includes(text));
     const leaving = before.filter((each) => !staying.includes(each));
-    // First: one of the new may want the port of one of the old.
-    await closeAll(leaving.map(({ inbound }) => inbound));
-    const begun: OpenInbound[] = [];
+    // These first: one of the new wants their port. The rest go on until the new ones listen.
+    const ports = configs.map(({ listen }) => listen.port);
+    const hindering = leaving.filter(({ inbound }) =>
+      inbound.addresses.some(({ port }) => ports.includes(port))
+    );
+    const places = hindering.map((each) => ({ ...each, port: each.inbound.addresses[0]!.port }));
+    await closeAll(hindering.map(({ inbound }) => inbound));
     const open = async (config: InboundConfig, text: string): Promise<OpenInbound> => {
       const inbound = await createInbound(config, context);
-      await inbound.start();
+      try {
+        await inbound.start();
+      } catch (error) {
+        await inbound.close();
+        throw error;
+      }
       return { text, inbound, config };
     };
+    const begun: OpenInbound[] = [];
     try {
       for (const [index, config] of configs.entries()) {
         const text = texts[index]!;
         const same = staying.find((each) => each.text === text);
         begun.push(same ?? await open(config, text));
       }
-      this.#inbounds = begun;
     } catch (error) {
       await closeAll(begun.filter((each) => !staying.includes(each)).map((each) => each.inbound));
-      const again: OpenInbound[] = [...staying];
-      for (const { config, text } of leaving) {
-        // What listened before may listen again; if somebody took the port meanwhile, the first error says more.
-        const reopened = await open(config, text).catch(() => undefined);
-        if (reopened !== undefined) again.push(reopened);
+      for (const { config, text, port } of places) {
+        // If somebody took the port meanwhile, the first error says more.
+        const again = await open({ ...config, listen: { ...config.listen, port } }, text)
+          .catch(() => undefined);
+        if (again === undefined) continue;
+        this.#inbounds = this.#inbounds.map((each) => each.text === text ? again : each);
       }
-      this.#inbounds = again;
       throw error;
     }
+    this.#inbounds = begun;
+    await closeAll(leaving.map(({ inbound }) => inbound));
+    if (configs.some(({ type }) => PLAIN_TYPES.has(type))) this.#relays.prepare();
   }
 
   #openDatagrams(): Promise<DatagramHost> {
@@ -514,7 +573,8 @@ class Engine implements ProxyServer, Handler {
     this.#flows.close();
     this.#leaving.close();
     await this.#relays.close();
-    await closeAll(this.#generation?.outbounds.values() ?? []);
+    const last = this.#generation;
+    if (last !== undefined) await closeAll([...last.outbounds.values(), last.dns]);
     await this.#streams.close();
     await (await this.#datagrams?.catch(() => undefined))?.close();
   }
@@ -528,11 +588,27 @@ function found(outbounds: ReadonlyMap<string, Outbound>, tag: string): Outbound 
   return outbound;
 }
 
+/** An outbound that may not be there yet when this is called. */
+function detourOf(tag: string, outbounds: ReadonlyMap<string, Outbound>): Dialer {
+  return {
+    dial: (destination, options) => found(outbounds, tag).dial(destination, options),
+    openPackets(options) {
+      const outbound = found(outbounds, tag);
+      if (outbound.openPackets !== undefined) return outbound.openPackets(options);
+      return Promise.reject(
+        new RejectedError(`Cannot send datagrams: outbound "${tag}" takes none`),
+      );
+    },
+  };
+}
+
 async function closeAll(items: Iterable<{ close(): Promise<void> }>): Promise<void> {
   await Promise.all([...items].map((item) => item.close().catch(() => {})));
 }
 
 const log = logger("proxy");
+/** What comes in by these usually goes out as it is. */
+const PLAIN_TYPES: ReadonlySet<string> = new Set(["socks", "http", "mixed", "direct", "redirect"]);
 const FAREWELL_MS = 2000;
 const UDP_TIMEOUT_MS = 300_000;
 const GRACE_STEP_MS = 20;

@@ -22,7 +22,8 @@ export class Relays {
   readonly #driver: Driver;
   #raw: RelayHost | undefined;
   #copying: CopyRelayHost | undefined;
-  #opening: Promise<void> | undefined;
+  #opening: Promise<RelayHost> | undefined;
+  #openingCopying: Promise<CopyRelayHost> | undefined;
   #closed = false;
 
   /** @param driver Which driver relays between connections have; `fast` is not demanded of portable streams. */
@@ -58,27 +59,35 @@ export class Relays {
     const one = first.stream, two = second.stream;
     if (isRaw(one) && isRaw(two)) {
       if (this.#raw !== undefined) return this.#raw.start(one, two, all);
-      return this.#open().then(() => this.#raw!.start(one, two, all));
+      return this.#openRaw().then((host) => host.start(one, two, all));
     }
     if (this.#copying !== undefined) return this.#copying.start(one, two, all);
-    return this.#open().then(() => this.#copying!.start(one, two, all));
+    return this.#openCopying().then((host) => host.start(one, two, all));
+  }
+
+  /** Opens the relays between connections before the first is needed: their thread takes a moment. */
+  prepare(): void {
+    // What it fails with, the first relay is told.
+    this.#openRaw().catch(() => {});
   }
 
   /** Aborts what runs, and waits for it. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#opening?.catch(() => {});
+    await this.#openingCopying?.catch(() => {});
     await Promise.all([this.#raw?.close(), this.#copying?.close()]);
   }
 
-  /** With the first relay: a thread is a lot for a proxy that has nothing to relay. */
-  async #open(): Promise<void> {
-    if (this.#closed) throw new TypeError("Cannot relay: the proxy is closed");
-    this.#opening ??= (async () => {
-      this.#copying = await openCopyRelayHost();
-      this.#raw = await openRelayHost(this.#streams, { driver: this.#driver });
-    })();
-    await this.#opening;
+  #openRaw(): Promise<RelayHost> {
+    if (this.#closed) return Promise.reject(new TypeError(CLOSED));
+    return this.#opening ??= openRelayHost(this.#streams, { driver: this.#driver })
+      .then((host) => this.#raw = host);
+  }
+
+  #openCopying(): Promise<CopyRelayHost> {
+    if (this.#closed) return Promise.reject(new TypeError(CLOSED));
+    return this.#openingCopying ??= openCopyRelayHost().then((host) => this.#copying = host);
   }
 }
 
@@ -89,3 +98,5 @@ function both(
   if (earlier === undefined || earlier.length === 0) return later;
   return later === undefined || later.length === 0 ? earlier : join(earlier, later);
 }
+
+const CLOSED = "Cannot relay: the proxy is closed";

@@ -8,6 +8,7 @@ import { literalAddress, type SocketAddress, type StreamOptions } from "../../ff
 import type { DialConfig, DirectOutboundConfig, Network } from "../config_types.ts";
 import { connectAny, type ConnectSettings } from "../dial.ts";
 import type { Duplex } from "../duplex.ts";
+import { ExpiringSet } from "../handshakes.ts";
 import type { DialOptions, Outbound, OutboundContext } from "../outbound.ts";
 import type { PacketConnection, PacketReceiver } from "../packets.ts";
 import type { Endpoint } from "../protocol/mod.ts";
@@ -82,6 +83,25 @@ export class DirectOutbound implements Outbound {
   }
 }
 
+/** How connections are made when nothing is configured; the defaults of `DialConfig`'s fields. */
+export const PLAIN_DIAL: DialConfig = Object.freeze({
+  detour: undefined,
+  bindInterface: undefined,
+  inet4BindAddress: undefined,
+  inet6BindAddress: undefined,
+  routingMark: 0,
+  reuseAddr: false,
+  connectTimeoutMs: 5000,
+  tcpFastOpen: false,
+  tcpMultiPath: false,
+  disableTcpKeepAlive: false,
+  tcpKeepAliveMs: 300_000,
+  tcpKeepAliveIntervalMs: 75_000,
+  udpFragment: undefined,
+  domainResolver: undefined,
+  fallbackDelayMs: 300,
+});
+
 /** What a configuration says about connecting. */
 export function connectSettings(dial: DialConfig, context: OutboundContext): ConnectSettings {
   const mark = dial.routingMark === 0 ? context.defaultMark : dial.routingMark;
@@ -100,6 +120,7 @@ export function connectSettings(dial: DialConfig, context: OutboundContext): Con
       ? undefined
       : literalAddress(dial.inet6BindAddress, 0),
     timeoutMs: dial.connectTimeoutMs,
+    deadlines: new ExpiringSet(dial.connectTimeoutMs, context.clock),
     fallbackDelayMs: dial.fallbackDelayMs,
   };
 }

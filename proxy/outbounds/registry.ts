@@ -11,8 +11,6 @@ import { DirectOutbound } from "./direct.ts";
 
 /**
  * Makes an outbound of its configuration; what only some types need is loaded with the first of them.
- *
- * @throws {TypeError} When this build has no such type.
  */
 export async function createOutbound(
   config: OutboundConfig,
@@ -29,7 +27,10 @@ export async function createOutbound(
       return new (await import("./http.ts")).HttpOutbound(config, context);
     case "shadowsocks":
       return new (await import("./shadowsocks.ts")).ShadowsocksOutbound(config, context);
-    default:
-      throw new TypeError(`Cannot make outbound "${config.tag}": no type "${config.type}" here`);
+    case "selector":
+    case "urltest":
+    case "fallback":
+    case "loadbalance":
+      return (await import("../groups.ts")).createGroup(config, context);
   }
 }
