@@ -392,7 +392,8 @@ export class Dns implements Resolver {
     if (this.#isPassedBy(decision.options) || this.#plan.isFiltered(decision.at)) return "later";
     const now = this.#context.clock.now();
     const key = this.#keyOf(ask, decision.server, decision.options);
-    const entry = this.#cache.read(key, now);
+    // Who is told "later" asks again and is counted then.
+    const entry = this.#cache.read(key, now, false);
     if (entry === undefined) return "later";
     this.#questions++;
     const isStale = now >= entry.endsAt;

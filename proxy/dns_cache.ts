@@ -74,17 +74,18 @@ export class DnsCache {
    * Looks an answer up.
    *
    * @param now Monotonic milliseconds.
+   * @param countMiss Whether not finding one is counted; false for who looks again. Default true.
    * @returns The answer, which may have ended if that is allowed; `undefined` when there is none.
    */
-  read(key: string, now: number): CachedReply | undefined {
+  read(key: string, now: number, countMiss = true): CachedReply | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined) {
-      this.#misses++;
+      if (countMiss) this.#misses++;
       return undefined;
     }
     this.#entries.delete(key);
     if (now >= entry.endsAt + this.#optimisticMs) {
-      this.#misses++;
+      if (countMiss) this.#misses++;
       return undefined;
     }
     this.#entries.set(key, entry);
