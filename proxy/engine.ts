@@ -33,6 +33,7 @@ import type {
 } from "./inbound.ts";
 import { Dns } from "./dns.ts";
 import { DnsOutbound } from "./dns_hijack.ts";
+import { keepSelections } from "./groups.ts";
 import { createInbound } from "./inbounds/registry.ts";
 import type { Dialer, Metadata, Outbound, OutboundContext, Resolver } from "./outbound.ts";
 import { DirectOutbound, PLAIN_DIAL } from "./outbounds/direct.ts";
@@ -443,6 +444,10 @@ class Engine implements ProxyServer, Handler {
     if (this.#closing !== undefined) throw new TypeError("Cannot reload: the proxy is closed");
     const old = this.#generation;
     const next = await this.#prepare(config);
+    if (old !== undefined) {
+      next.dns.takeOver(old.dns);
+      keepSelections(old.outbounds, next.outbounds);
+    }
     try {
       // Inbounds hand over from the first moment they listen.
       this.#generation = next;

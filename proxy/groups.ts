@@ -54,6 +54,19 @@ export function isGroup(outbound: Outbound): outbound is GroupOutbound {
   return outbound instanceof GroupOutbound;
 }
 
+/** Lets the groups of a new configuration go on with what was chosen by hand in the one before. */
+export function keepSelections(
+  before: ReadonlyMap<string, Outbound>,
+  after: ReadonlyMap<string, Outbound>,
+): void {
+  for (const [tag, group] of after) {
+    const previous = before.get(tag);
+    if (group instanceof SelectorOutbound && previous instanceof SelectorOutbound) {
+      group.takeOver(previous);
+    }
+  }
+}
+
 /** What all groups have in common. */
 export abstract class GroupOutbound implements Outbound {
   abstract readonly type: GroupOutboundConfig["type"];
@@ -238,6 +251,11 @@ export class SelectorOutbound extends GroupOutbound {
     if (tag === this.#now) return;
     this.#now = tag;
     this.changed();
+  }
+
+  /** Goes on with the choice of the group that had this place before, if that member is still there. */
+  takeOver(previous: SelectorOutbound): void {
+    if (this.members.includes(previous.now)) this.#now = previous.now;
   }
 
   override get networks(): readonly Network[] {

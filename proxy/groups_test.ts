@@ -6,7 +6,13 @@ import { resolveProxyConfig } from "./config.ts";
 import type { GroupOutboundConfig, Network } from "./config_types.ts";
 import { ConnectionTracker } from "./connections.ts";
 import type { Duplex } from "./duplex.ts";
-import { createGroup, type GroupOutbound, isGroup, SelectorOutbound } from "./groups.ts";
+import {
+  createGroup,
+  type GroupOutbound,
+  isGroup,
+  keepSelections,
+  SelectorOutbound,
+} from "./groups.ts";
 import { measureDelay } from "./health.ts";
 import type { DialOptions, Metadata, Outbound } from "./outbound.ts";
 import type { PacketConnection } from "./packets.ts";
@@ -128,6 +134,12 @@ Deno.test("SelectorOutbound takes the member chosen by hand and cuts what ran th
   equal(entry.wasClosed, false);
   group.select("c");
   deepEqual([entry.wasClosed, other.wasClosed, group.now], [true, false, "c"]);
+  // After a reload the choice stands, and nothing is cut because of it.
+  const later = setUp({ type: "selector", interrupt_exist_connections: true });
+  const running = later.connections.add(metadata("10.0.0.1"));
+  running.chain.push("group", "c");
+  keepSelections(new Map([["group", group]]), new Map([["group", later.group]]));
+  deepEqual([later.group.now, running.wasClosed], ["c", false]);
   throws(() => group.select("nobody"), RangeError);
   test.member("c").failure = new Error("broken");
   await rejects(test.dial(), /broken/);
