@@ -6,11 +6,15 @@
 
 import { formatAddress } from "../ffi/mod.ts";
 import type { CommandInput } from "../internal/cli/command.ts";
+import { tapLogging } from "../internal/cli/logging.ts";
 import { jsonLine } from "../internal/cli/output.ts";
 import { onSignals } from "../internal/cli/terminal.ts";
 import { logger } from "../internal/log.ts";
+import type { ClashApiServer } from "./clash_api.ts";
 import { readConfig } from "./cli_config.ts";
+import type { ProxyConfig } from "./config_types.ts";
 import { type ProxyServer, startProxy } from "./engine.ts";
+import { LogFeed } from "./log_feed.ts";
 
 /** Flags of `run`. */
 export interface RunFlags {
@@ -34,27 +38,86 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
     say({ type: "driver", driver, why: fallbackReason }, `driver ${driver}${why}`);
   }
   announce(proxy, say);
+  const control = new Control(proxy, flags, () => reload());
+  try {
+    await control.follow(say);
+  } catch (error) {
+    await proxy.close();
+    throw error;
+  }
   let reloading = Promise.resolve();
-  const forget = onSignals(["SIGHUP"], () => {
-    reloading = reloading.then(async () => {
-      try {
-        await proxy.use(await readConfig(places, flags.directory));
-        announce(proxy, say);
-        log.info("took the configuration again");
-      } catch (error) {
-        // The old one goes on: a mistake in a file must not end what works.
-        log.error("kept the old configuration: {error}", { error });
-      }
+  const reload = (): Promise<void> => {
+    const done = reloading.then(async () => {
+      await proxy.use(await readConfig(places, flags.directory));
+      announce(proxy, say);
+      await control.follow(say);
+      log.info("took the configuration again");
     });
-  });
+    reloading = done.catch((error) => {
+      // The old one goes on: a mistake in a file must not end what works.
+      log.error("kept the old configuration: {error}", { error });
+    });
+    return done;
+  };
+  const forget = onSignals(["SIGHUP"], () => void reload().catch(() => {}));
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
   forget();
   await reloading;
+  await control.close();
   await proxy.close({ graceMs: Math.min(common.graceMs, STOP_MS) });
   return 0;
+}
+
+/** The control interface that the configuration in force asks for. */
+class Control {
+  readonly #proxy: ProxyServer;
+  readonly #flags: RunFlags;
+  readonly #reread: () => Promise<void>;
+  readonly #logs = new LogFeed();
+  #server: ClashApiServer | undefined;
+  #untap: (() => Promise<void>) | undefined;
+  /** What is served, as text. */
+  #text: string | undefined;
+
+  constructor(proxy: ProxyServer, flags: RunFlags, reread: () => Promise<void>) {
+    this.#proxy = proxy;
+    this.#flags = flags;
+    this.#reread = reread;
+  }
+
+  /** Opens it, closes it, or opens it anew when its configuration changed. */
+  async follow(say: (event: object, words: string) => void): Promise<void> {
+    const config: ProxyConfig["experimental"]["clashApi"] =
+      this.#proxy.config.experimental.clashApi;
+    const text = JSON.stringify(config);
+    if (text === this.#text) return;
+    await this.close();
+    if (config === undefined) return;
+    const { serveClashApi } = await import("./clash_api.ts");
+    this.#server = await serveClashApi(this.#proxy, config, {
+      driver: this.#flags.driver,
+      logs: this.#logs,
+      reread: this.#reread,
+    });
+    this.#text = text;
+    this.#untap = await tapLogging(this.#logs.sink);
+    const { address } = this.#server;
+    say(
+      { type: "listening", protocol: "tcp", address, inbound: "clash_api", tag: "" },
+      `listening tcp ${address} clash_api`,
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#text = undefined;
+    await this.#untap?.();
+    this.#untap = undefined;
+    await this.#server?.close();
+    this.#server = undefined;
+  }
 }
 
 function announce(proxy: ProxyServer, say: (event: object, words: string) => void): void {
