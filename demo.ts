@@ -49,6 +49,7 @@ export type DemoPart = (input: DemoInput) => AsyncGenerator<DemoRow, void>;
 const PARTS: Readonly<Record<string, () => Promise<DemoPart>>> = {
   tftp: async () => (await import("./tftp_demo.ts")).tftpDemo,
   btest: async () => (await import("./btest_demo.ts")).btestDemo,
+  proxy: async () => (await import("./proxy_demo.ts")).proxyDemo,
   neighsync: async () => (await import("./neighsync_demo.ts")).neighsyncDemo,
 };
 

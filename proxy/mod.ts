@@ -169,5 +169,15 @@ export {
   type PacketReceiver,
 } from "./packets.ts";
 export { RejectedError } from "./replies.ts";
+export {
+  dialVia,
+  type DialViaOptions,
+  listenSocks,
+  type ListenSocksOptions,
+  socks5Connect,
+  type SocksClient,
+  type SocksListener,
+  type SocksServer,
+} from "./socks.ts";
 
 if (import.meta.main) import("./cli.ts").then((m) => m.main());
