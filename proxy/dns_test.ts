@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { createSecureServer } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
 import { createServer as createTlsServer } from "node:tls";
@@ -142,7 +143,11 @@ Deno.test("Dns says which names it could not resolve, and why", async () => {
 });
 
 Deno.test("Dns passes over answers with a wrong id, question or sender, and broken ones", async () => {
-  await using upstream = await DnsUpstream.start((query) => {
+  const stranger = createSocket("udp4");
+  await using upstream = await DnsUpstream.start(async (query) => {
+    await new Promise((resolve) =>
+      stranger.send(answerTo(query, ["198.51.100.4"]), query.port, "127.0.0.1", resolve)
+    );
     const wrongId = answerTo(query, ["198.51.100.1"]);
     wrongId[0]! ^= 1;
     const wrongName = answerTo(query, ["198.51.100.2"]);
@@ -164,8 +169,9 @@ Deno.test("Dns passes over answers with a wrong id, question or sender, and brok
   });
   await withDns({ servers: [udp(upstream.port)] }, async (dns) => {
     deepEqual(await dns.resolve("a.example", { strategy: "ipv4_only" }), ["192.0.2.1"]);
-    equal((dns.server("up") as UdpDnsServer).strangers, 6);
+    equal((dns.server("up") as UdpDnsServer).strangers, 7);
   });
+  await new Promise<void>((resolve) => stranger.close(() => resolve()));
 });
 
 Deno.test("UdpDnsServer asks again when an answer is lost", async () => {

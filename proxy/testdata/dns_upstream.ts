@@ -21,7 +21,9 @@ export interface UpstreamQuery {
 /** Answers, in order; nothing for silence. */
 export type UpstreamScript = (
   query: UpstreamQuery,
-) => Uint8Array | readonly Uint8Array[] | undefined | Promise<Uint8Array | undefined>;
+) => Answers | Promise<Answers>;
+
+type Answers = Uint8Array | readonly Uint8Array[] | undefined;
 
 /** A server at work. */
 export class DnsUpstream implements AsyncDisposable {
