@@ -5,8 +5,8 @@
  * @module
  */
 
-import { ROOT, runDeno } from "./steps.ts";
-import { writeModules } from "./test_groups.ts";
+import { certificateStore, ROOT, runDeno } from "./steps.ts";
+import { isWaiting, writeModules } from "./test_groups.ts";
 
 /** What a JUnit report adds up to. */
 export interface Sum {
@@ -53,14 +53,9 @@ export function partWords(rest: Words): Words {
   ];
 }
 
-/**
- * The words of `deno test` for all of the rest, examples included. Some modules are outside of the project's folder, so that
- * its configuration has to be named.
- *
- * @param modules What to run; they start in this order.
- */
-export function allWords(rest: Words, modules: readonly string[]): Words {
-  return [...COMMON, "--parallel", "--config=deno.json", ...rest, ...modules];
+/** The words of `deno test` for one module, which may be outside of the project's folder. */
+export function moduleWords(rest: Words, module: string): Words {
+  return [...COMMON, "--config=deno.json", ...rest, module];
 }
 
 // Types are the gate's business: `deno task check` looks at every file once.
@@ -82,6 +77,53 @@ function unescape(text: string): string {
     .replaceAll("&#39;", "'").replaceAll("&apos;", "'").replaceAll("&amp;", "&");
 }
 
+/** Runs one `deno test` on our terminal. */
+async function runOnce(words: Words, folder: string): Promise<Sum> {
+  const report = `${folder}/report.xml`;
+  const code = await runDeno([words[0]!, `--junit-path=${report}`, ...words.slice(1)], jobs());
+  return withCode(sumOf(await Deno.readTextFile(report).catch(() => "")), code);
+}
+
+/**
+ * Runs a `deno test` for each module, as many at a time as there are processors and one of those that mostly wait. A process
+ * each: what a test sees of its process's memory and descriptors is its own. What one says is shown when it has ended.
+ */
+async function runModules(rest: Words, modules: readonly string[], folder: string): Promise<Sum> {
+  const ready = modules.filter((module) => !isWaiting(module, folder));
+  const waiting = modules.filter((module) => isWaiting(module, folder));
+  const sums: Sum[] = [];
+  const lane = async (next: () => string | undefined): Promise<void> => {
+    for (let module = next(); module !== undefined; module = next()) {
+      const report = `${folder}/${sums.length}-${module.replaceAll("/", "-")}.xml`;
+      const words = moduleWords(rest, module);
+      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: [words[0]!, `--junit-path=${report}`, ...words.slice(1)],
+        cwd: ROOT,
+        env: certificateStore(),
+        stdin: "null",
+      }).output();
+      for (const text of [stdout, stderr]) await Deno.stdout.write(text);
+      sums.push(withCode(sumOf(await Deno.readTextFile(report).catch(() => "")), code));
+    }
+  };
+  const lanes = Array.from(
+    { length: navigator.hardwareConcurrency },
+    () => lane(() => ready.shift() ?? waiting.shift()),
+  );
+  await Promise.all([...lanes, lane(() => waiting.shift())]);
+  return {
+    passed: sums.reduce((all, { passed }) => all + passed, 0),
+    failed: sums.reduce((all, { failed }) => all + failed, 0),
+    skipped: sums.reduce((all, { skipped }) => all + skipped, 0),
+    ignored: sums.flatMap(({ ignored }) => ignored),
+  };
+}
+
+/** A module that does not load or a leak found at the end has no test case to count. */
+function withCode(sum: Sum, code: number): Sum {
+  return { ...sum, failed: code !== 0 && sum.failed === 0 ? 1 : sum.failed };
+}
+
 async function main(): Promise<number> {
   const peers = Deno.args.includes("--peers");
   const rest = Deno.args.filter((word) => word !== "--peers");
@@ -90,20 +132,13 @@ async function main(): Promise<number> {
   try {
     // Whoever names files wants those.
     const named = rest.some((word) => !word.startsWith("-"));
-    const words = peers
-      ? peerWords(rest)
-      : named
-      ? partWords(rest)
-      : allWords(rest, await writeModules(ROOT, folder));
-    const report = `${folder}/report.xml`;
-    const code = await runDeno([words[0]!, `--junit-path=${report}`, ...words.slice(1)], jobs());
-    const sum = sumOf(await Deno.readTextFile(report).catch(() => ""));
-    // A module that does not load or a leak found at the end has no test case to count.
-    const failed = code !== 0 && sum.failed === 0 ? 1 : sum.failed;
+    const sum = peers || named
+      ? await runOnce(peers ? peerWords(rest) : partWords(rest), folder)
+      : await runModules(rest, await writeModules(ROOT, folder), folder);
     for (const name of sum.ignored) console.log(`skipped: ${name}`);
     console.log(`took ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
-    console.log(`${sum.passed} passed, ${failed} failed, ${sum.skipped} skipped`);
-    return code;
+    console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
+    return sum.failed === 0 ? 0 : 1;
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -1,5 +1,5 @@
 import { deepEqual, ok } from "node:assert/strict";
-import { allWords, partWords, peerWords, sumOf } from "./run_tests.ts";
+import { moduleWords, partWords, peerWords, sumOf } from "./run_tests.ts";
 
 const REPORT = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="deno test" tests="5" failures="1" errors="0" time="0.013">
@@ -51,6 +51,10 @@ Deno.test("the interoperability tests are kept out of the plain run, and the res
   deepEqual(peerWords(["--filter=a"]).slice(-2), ["--filter=a", "**/*interop_test.ts"]);
 });
 
-Deno.test("everything runs in the order it was given", () => {
-  deepEqual(allWords(["--filter=a"], ["b", "a"]).slice(-3), ["--filter=a", "b", "a"]);
+Deno.test("what is not named runs with the words that were given, whatever its folder", () => {
+  deepEqual(moduleWords(["--filter=a"], "/x/b").slice(-3), [
+    "--config=deno.json",
+    "--filter=a",
+    "/x/b",
+  ]);
 });

@@ -1,5 +1,5 @@
 /**
- * What `deno task test` runs, in which order and how much of it in one isolate. Starting an isolate and loading a library
+ * What `deno task test` runs, in which order and how much of it in one process. Starting one and loading a library
  * into it costs more than most test files take (0.15 s of CPU against some milliseconds), so files share one; those that take
  * long have one each and come first, so that no processor is idle at the end.
  *
@@ -8,7 +8,7 @@
 
 import { exampleModule, type Manifest } from "./doc_examples.ts";
 
-/** One isolate's worth of test files. */
+/** One process's worth of test files. */
 export interface TestGroup {
   /** A path for the module that stands for them, relative, such as `protocol/tftp_test.ts`. */
   readonly name: string;
@@ -17,8 +17,8 @@ export interface TestGroup {
 }
 
 /**
- * Files with an isolate each, the longest first: those of a second and more, and those that look at the memory or the
- * collector of their isolate.
+ * Files with a process each, the longest first: those of a second and more, and those that look at the memory or the
+ * collector.
  */
 export const ALONE: readonly string[] = [
   "tftp/server_test.ts",
@@ -49,6 +49,21 @@ export const ALONE: readonly string[] = [
   "ffi/datagram_linux_test.ts",
   "ffi/gc_stress_test.ts",
 ];
+
+/** Modules that wait most of their time, for time limits and for processes: one of them may run beside the others. */
+const WAITING: ReadonlySet<string> = new Set([
+  "tftp/server_test.ts",
+  "btest/dialogue_test.ts",
+  "btest/sessions_test.ts",
+  "btest/cli_test.ts",
+  "btest/prd_test.ts",
+  "internal/all_test.ts",
+]);
+
+/** Whether a module that {@linkcode writeModules} names waits most of its time. */
+export function isWaiting(module: string, folder: string): boolean {
+  return WAITING.has(module.replace(`${folder}/`, ""));
+}
 
 /** Folders whose tests are about values only, at any depth: no socket, no descriptor, no state that outlives a test. */
 const PURE = /^(?:(\w+)\/(protocol)|(internal)(?:\/\w+)?|(tools))\/\w+_test\.ts$/;
