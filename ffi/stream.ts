@@ -41,7 +41,7 @@ export interface StreamTraits {
   readonly ipv6Only: boolean;
   /** A connection can be ended with a reset. */
   readonly reset: boolean;
-  /** Buffer sizes, low-water mark, pacing and user timeout of {@linkcode StreamOptions} take effect. */
+  /** All of {@linkcode StreamOptions} takes effect, not `noDelay` and `keepAliveMs` alone. */
   readonly options: boolean;
   /** {@linkcode StreamConnection.info} answers. */
   readonly info: boolean;
@@ -69,6 +69,10 @@ export interface StreamOptions {
   readonly pacingBytesPerSecond?: number;
   /** Unacknowledged bytes older than this many milliseconds end the connection (`TCP_USER_TIMEOUT`). Default 0: never. */
   readonly userTimeoutMs?: number;
+  /** Netfilter mark of what is sent (`SO_MARK`). 0, the default, is none; others need privileges. */
+  readonly mark?: number;
+  /** Send and receive through this network interface only (`SO_BINDTODEVICE`). */
+  readonly device?: string;
 }
 
 /** How to listen. */
@@ -81,6 +85,11 @@ export interface ListenOptions extends StreamOptions {
   readonly reusePort?: boolean;
   /** On an IPv6 wildcard: accept IPv4 as mapped addresses too. Default false. */
   readonly dualStack?: boolean;
+  /**
+   * Accept connections to addresses that are not this host's, which netfilter's TPROXY hands over (`IP_TRANSPARENT`):
+   * {@linkcode StreamConnection.local} is where they were going. Needs the `options` trait and privileges.
+   */
+  readonly transparent?: boolean;
 }
 
 /** How to connect. */
@@ -275,6 +284,11 @@ export interface StreamConnection extends AsyncDisposable {
   configure(options: StreamOptions): void;
   /** What the kernel knows; `undefined` without the `info` trait and after {@linkcode close}. */
   info(): StreamInfo | undefined;
+  /**
+   * Where the connection was going before netfilter's REDIRECT brought it here (`SO_ORIGINAL_DST`); `undefined` when it
+   * was not redirected, and where that cannot be asked.
+   */
+  originalDestination(): SocketAddress | undefined;
   /** A frozen copy of the counts. */
   counters(): StreamCounters;
   /**

@@ -22,7 +22,13 @@ import {
   WOULD_BLOCK,
 } from "./stream.ts";
 import type { SocketNames } from "./stream_listener_linux.ts";
-import { armReset, bufferBytes, configureSocket, readInfo } from "./stream_options_linux.ts";
+import {
+  armReset,
+  bufferBytes,
+  configureSocket,
+  readInfo,
+  readOriginalDestination,
+} from "./stream_options_linux.ts";
 import {
   checkCount,
   checkPosition,
@@ -250,6 +256,11 @@ export class LinuxStreamConnection implements StreamConnection {
 
   info(): StreamInfo | undefined {
     return this.#fd < 0 ? undefined : readInfo(this.#context.library, this.#fd);
+  }
+
+  originalDestination(): SocketAddress | undefined {
+    if (this.#fd < 0) return undefined;
+    return readOriginalDestination(this.#context.library, this.#fd, this.local.family);
   }
 
   counters(): StreamCounters {

@@ -315,5 +315,7 @@ const CONFIGURED: readonly (keyof StreamOptions)[] = [
   "receiveLowWaterBytes",
   "pacingBytesPerSecond",
   "userTimeoutMs",
+  "mark",
+  "device",
 ];
 const FAMILIES: ReadonlySet<number> = new Set([AF_INET, AF_INET6]);

@@ -20,7 +20,7 @@ import type { Watch } from "./reactor.ts";
 import { SocketOptions } from "./sockopt_linux.ts";
 import type { ListenOptions, StreamConnection, StreamListener } from "./stream.ts";
 import { LinuxStreamConnection, type StreamContext } from "./stream_connection_linux.ts";
-import { configureSocket, NEW_SOCKET } from "./stream_options_linux.ts";
+import { allowTransparent, configureSocket, NEW_SOCKET } from "./stream_options_linux.ts";
 import { Waiting } from "./stream_pending.ts";
 
 /** Reads the addresses of sockets. One serves a thread: memory made for each call costs more than the calls. */
@@ -102,6 +102,7 @@ export class LinuxStreamListener implements StreamListener {
       socket.set("reuseAddress", true);
       if (ipv6) socket.set("only6", options.dualStack !== true);
       if (options.reusePort === true) socket.set("reusePort", true);
+      if (options.transparent === true) allowTransparent(library, fd, ipv6);
       // Before it listens: the window a connection announces follows from the receive buffer it starts with.
       configureSocket(library, fd, { ...NEW_SOCKET, ...options });
       if (library.bind(fd, this.#sockaddr, sockaddrBytes) < 0) {

@@ -3,9 +3,15 @@
  *
  * @module
  */
+import { ADDRESS_BYTES, readAddress, type SocketAddress } from "./address.ts";
 import {
+  IP_TRANSPARENT,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
   IPPROTO_TCP,
+  SO_BINDTODEVICE,
   SO_LINGER,
+  SO_MARK,
   SO_MAX_PACING_RATE,
   SOL_SOCKET,
   TCP_INFO,
@@ -48,6 +54,10 @@ export function configureSocket(library: Libc, fd: number, options: StreamOption
     socket.set("receiveLowWater", Math.max(1, options.receiveLowWaterBytes));
   }
   if (options.userTimeoutMs !== undefined) socket.set("userTimeoutMs", options.userTimeoutMs);
+  if (options.mark !== undefined && options.mark > 0) {
+    setNumber(library, fd, SOL_SOCKET, SO_MARK, options.mark, `mark a socket with ${options.mark}`);
+  }
+  if (options.device !== undefined) bindDevice(library, fd, options.device);
   if (pacingBytesPerSecond !== undefined) setPacing(library, fd, pacingBytesPerSecond);
 }
 
@@ -65,6 +75,52 @@ export function armReset(library: Libc, fd: number): void {
   const linger = new DataView(new ArrayBuffer(LINGER.size));
   linger.setInt32(LINGER.onoff, 1, true);
   library.setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, LINGER.size);
+}
+
+/** Lets a listener accept what TPROXY hands over. @throws {SystemError} Without the privilege. */
+export function allowTransparent(library: Libc, fd: number, ipv6: boolean): void {
+  const what = "accept connections to other hosts";
+  setNumber(library, fd, IPPROTO_IP, IP_TRANSPARENT, 1, what);
+  if (ipv6) setNumber(library, fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1, what);
+}
+
+/** Where a redirected connection was going; `undefined` when it was not redirected. */
+export function readOriginalDestination(
+  library: Libc,
+  fd: number,
+  family: "ipv4" | "ipv6",
+): SocketAddress | undefined {
+  const view = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+  const length = new Uint32Array([ADDRESS_BYTES]);
+  // An IPv6 socket that took an IPv4 connection is asked as an IPv4 one.
+  for (const level of family === "ipv6" ? [IPPROTO_IPV6, IPPROTO_IP] : [IPPROTO_IP]) {
+    length[0] = ADDRESS_BYTES;
+    if (library.getsockopt(fd, level, SO_ORIGINAL_DST, view, length) === 0) {
+      return readAddress(view, 0);
+    }
+  }
+  return undefined;
+}
+
+function setNumber(
+  library: Libc,
+  fd: number,
+  level: number,
+  name: number,
+  value: number,
+  what: string,
+): void {
+  const buffer = new Uint32Array([value]);
+  if (library.setsockopt(fd, level, name, buffer, 4) < 0) {
+    throw systemError("setsockopt", library.errno(), what);
+  }
+}
+
+function bindDevice(library: Libc, fd: number, device: string): void {
+  const name = new TextEncoder().encode(device);
+  if (library.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length) < 0) {
+    throw systemError("setsockopt", library.errno(), `use network interface "${device}"`);
+  }
 }
 
 /** What the kernel knows about a connection; `undefined` where it does not tell. */
@@ -119,4 +175,9 @@ const NUMBERS = [
   "receiveLowWaterBytes",
   "pacingBytesPerSecond",
   "userTimeoutMs",
+  "mark",
 ] as const;
+/** `<linux/in6.h>`. */
+const IPV6_TRANSPARENT = 75;
+/** `<linux/netfilter_ipv4.h>`; the same number for IPv6. */
+const SO_ORIGINAL_DST = 80;

@@ -266,6 +266,10 @@ export class PortableConnection implements StreamConnection {
     return undefined;
   }
 
+  originalDestination(): undefined {
+    return undefined;
+  }
+
   counters(): StreamCounters {
     return Object.freeze({
       receiveCalls: this.#receiveCalls,

@@ -409,6 +409,35 @@ runContract<Driver>("Proxy", [
     },
   ],
   [
+    "keeps to the interface it is told, and resets who connects to a redirect by himself",
+    async (driver) => {
+      // The portable driver cannot choose, and says so for redirect.
+      if (driver === "portable") {
+        await rejects(TestProxy.open(driver, [{ type: "redirect" }]), {
+          code: "proxy.no-redirect",
+        });
+        return;
+      }
+      await using origin = await Origin.echo();
+      await using proxy = await TestProxy.open(driver, [{ type: "redirect" }, { type: "socks" }], {
+        outbounds: [
+          { type: "direct", tag: "here", bind_interface: "lo" },
+          { type: "direct", tag: "nowhere", bind_interface: "no-such" },
+        ],
+      });
+      const at = { host: "127.0.0.1", port: origin.port };
+      await (await proxy.server.outbound("here").dial(at)).close();
+      await rejects(proxy.server.outbound("nowhere").dial(at), { errnoName: "ENODEV" });
+      // The reset may come before the client knows that it is connected.
+      const wasReset = await Peer.connect(proxy.port("redirect")).then(async (client) => {
+        await client.rest();
+        return client.failed;
+      }, () => true);
+      ok(wasReset);
+      equal(proxy.server.connections.opened, 0);
+    },
+  ],
+  [
     "fetches through an outbound",
     async (driver) => {
       await using origin = await Origin.open();

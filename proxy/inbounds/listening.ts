@@ -24,12 +24,24 @@ export abstract class StreamInbound implements Inbound {
   /** Clients that are being told why not. */
   protected readonly leaving: ExpiringSet;
   readonly #listen: ListenConfig;
+  readonly #more: { readonly transparent?: boolean };
   readonly #crowded: () => void;
   #listener: StreamListener | undefined;
 
-  /** @param listen Where and how it listens. */
-  constructor(tag: string, listen: ListenConfig, context: InboundContext) {
+  /**
+   * Prepares to listen.
+   *
+   * @param listen Where and how.
+   * @param more Options of the socket.
+   */
+  constructor(
+    tag: string,
+    listen: ListenConfig,
+    context: InboundContext,
+    more: { readonly transparent?: boolean } = {},
+  ) {
     this.tag = tag;
+    this.#more = more;
     this.context = context;
     this.#listen = listen;
     this.waiting = new ExpiringSet(HANDSHAKE_MS, context.clock);
@@ -53,7 +65,7 @@ export abstract class StreamInbound implements Inbound {
   }
 
   async start(): Promise<void> {
-    const { address, port } = this.#listen;
+    const { address, port, routingMark, bindInterface } = this.#listen;
     const bind = literalAddress(address, port);
     if (bind === undefined) {
       throw new SystemError(
@@ -66,6 +78,9 @@ export abstract class StreamInbound implements Inbound {
       bind,
       backlog: BACKLOG,
       dualStack: bind.address === "::",
+      ...this.#more,
+      ...(routingMark === 0 ? {} : { mark: routingMark }),
+      ...(bindInterface === undefined ? {} : { device: bindInterface }),
       keepAliveMs: this.#listen.disableTcpKeepAlive ? 0 : this.#listen.tcpKeepAliveMs,
     });
     this.#listener = listener;

@@ -10,8 +10,6 @@ import { PlainInbound } from "./plain.ts";
 
 /**
  * Makes an inbound of its configuration; what only some types need is loaded with the first of them.
- *
- * @throws {TypeError} When this build has no such type.
  */
 export async function createInbound(
   config: InboundConfig,
@@ -26,7 +24,8 @@ export async function createInbound(
       return new (await import("./shadowsocks.ts")).ShadowsocksInbound(config, context);
     case "direct":
       return new (await import("./direct.ts")).DirectInbound(config, context);
-    default:
-      throw new TypeError(`Cannot make inbound "${config.tag}": no type "${config.type}" here`);
+    case "redirect":
+    case "tproxy":
+      return new (await import("./redirect.ts")).RedirectInbound(config, context);
   }
 }
