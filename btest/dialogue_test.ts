@@ -342,7 +342,7 @@ const SERVER: ContractCase<Floor>[] = [
       await using behindNat = await UdpHand.open();
       await stranger.send(port, 0);
       await loud.send(port, 1472, 1);
-    await loud.send(port, 2);
+      await loud.send(port, 2);
       await behindNat.send(port, 0);
       await behindNat.until((heard) => heard.length > 2);
       const before = usual.heard.length;
