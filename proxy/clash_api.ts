@@ -30,13 +30,13 @@ import {
 } from "./clash_view.ts";
 import type { ClashApiConfig, ProxyConfig } from "./config_types.ts";
 import type { ConnectionTracker } from "./connections.ts";
-import type { Dns } from "./dns.ts";
 import { RECORD_TYPES } from "./dns_numbers.ts";
 import { GroupOutbound, SelectorOutbound } from "./groups.ts";
 import { HealthBook, measureDelay } from "./health.ts";
 import type { LogFeed } from "./log_feed.ts";
 import { type MeteredSnapshot, METRICS_PREFIX, proxyMetrics } from "./metrics.ts";
 import type { Outbound } from "./outbound.ts";
+import type { ProxyDns } from "./proxy_dns.ts";
 
 /** What is controlled. */
 export interface ControlledProxy {
@@ -49,7 +49,7 @@ export interface ControlledProxy {
   /** Numbers. */
   snapshot(): MeteredSnapshot;
   /** The DNS part in force. */
-  readonly dns: Dns | undefined;
+  readonly dns: ProxyDns | undefined;
   /** Mode that rules with `clash_mode` see; set here. */
   clashMode: string | undefined;
 }

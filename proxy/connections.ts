@@ -56,10 +56,15 @@ export interface CountedRelay {
 
 /** A connection in the making: who tracks it tells how it goes on. */
 export class ConnectionEntry implements TrackedConnection {
+  /** Unique while the process lives. */
   readonly id: string;
+  /** Unix time of its start, milliseconds. */
   readonly startedAt: number = Date.now();
+  /** Tags of the outbounds it takes, the outermost group first. */
   readonly chain: string[] = [];
+  /** The rule that decided, as text. */
   rule = "final";
+  /** Who and where to, as far as it is known. */
   metadata: Metadata;
   /** Where numbers come from once the connection is relayed. */
   relay: CountedRelay | undefined;
@@ -69,16 +74,22 @@ export class ConnectionEntry implements TrackedConnection {
   #download = 0;
   #wasClosed = false;
 
-  /** @param id Unique. */
+  /**
+   * Begins now.
+   *
+   * @param id Unique.
+   */
   constructor(id: string, metadata: Metadata) {
     this.id = id;
     this.metadata = metadata;
   }
 
+  /** Bytes from the client so far. */
   get upload(): number {
     return this.#upload + (this.relay?.forwardBytes ?? 0);
   }
 
+  /** Bytes to the client so far. */
   get download(): number {
     return this.#download + (this.relay?.backwardBytes ?? 0);
   }
@@ -94,6 +105,7 @@ export class ConnectionEntry implements TrackedConnection {
     this.#download += down;
   }
 
+  /** Cuts it. Idempotent. */
   close(): void {
     if (this.#wasClosed) return;
     this.#wasClosed = true;

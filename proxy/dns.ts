@@ -10,7 +10,7 @@ import type { Random } from "../internal/random.ts";
 import type { Clock } from "../internal/time/clock.ts";
 import type { DialConfig, DnsConfig, DomainStrategy } from "./config_types.ts";
 import { aged, askOf, faultOf, predefinedAnswer, writeFault } from "./dns_answers.ts";
-import { DnsCache, type DnsCacheSnapshot } from "./dns_cache.ts";
+import { DnsCache } from "./dns_cache.ts";
 import { FakeipDnsServer } from "./dns_fakeip.ts";
 import {
   CLASS_IN,
@@ -26,8 +26,9 @@ import { type DnsDecision, DnsPlan } from "./dns_rules.ts";
 import { type DnsServer, lateAnswer, whenAborted, withSignal } from "./dns_server.ts";
 import { createDnsServer, type DnsServerContext } from "./dns_servers.ts";
 import type { ConnectionRequest } from "./matcher.ts";
-import type { Dialer, Metadata, ResolveOptions, Resolver } from "./outbound.ts";
+import type { Dialer, Metadata, ResolveOptions } from "./outbound.ts";
 import { ipFamilyOf } from "./protocol/ip_text.ts";
+import type { DnsSnapshot, ProxyDns } from "./proxy_dns.ts";
 import { NameError, orderByStrategy, SystemResolver } from "./resolver.ts";
 import type { DnsRouteOptions, PredefinedAction, RuleCondition } from "./rule_types.ts";
 
@@ -50,22 +51,6 @@ export interface DnsContext {
   readonly createServer?: typeof createDnsServer;
 }
 
-/** Counts of the DNS part. */
-export interface DnsSnapshot {
-  /** Questions: of clients whose DNS was taken over, and of ourselves. */
-  readonly questions: number;
-  /** Questions that were put to a server. */
-  readonly exchanges: number;
-  /** Of those, how many brought no answer. */
-  readonly failures: number;
-  /** Questions that found the same one under way. */
-  readonly joined: number;
-  /** Questions that a rule refused. */
-  readonly rejected: number;
-  /** The cache. */
-  readonly cache: DnsCacheSnapshot;
-}
-
 /** A question, and for whom it is asked. */
 interface Context {
   readonly metadata: Metadata | undefined;
@@ -79,7 +64,7 @@ interface Context {
 type Answered = DnsReply | undefined;
 
 /** The DNS part of a proxy. */
-export class Dns implements Resolver {
+export class Dns implements ProxyDns {
   readonly #config: DnsConfig;
   readonly #context: DnsContext;
   readonly #plan: DnsPlan;
@@ -135,7 +120,7 @@ export class Dns implements Resolver {
     }
   }
 
-  /** The addresses of a name; see {@linkcode Resolver}. Invented addresses are never among them. */
+  /** The addresses of a name; see `Resolver`. Invented addresses are never among them. */
   async resolve(host: string, options: ResolveOptions = {}): Promise<readonly string[]> {
     options.signal?.throwIfAborted();
     if (ipFamilyOf(host) !== 0) return [host];

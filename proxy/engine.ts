@@ -38,6 +38,7 @@ import { createInbound } from "./inbounds/registry.ts";
 import type { Dialer, Metadata, Outbound, OutboundContext, Resolver } from "./outbound.ts";
 import { DirectOutbound, PLAIN_DIAL } from "./outbounds/direct.ts";
 import { createOutbound } from "./outbounds/registry.ts";
+import type { ProxyDns } from "./proxy_dns.ts";
 import { sniffDatagram } from "./protocol/mod.ts";
 import { Relays } from "./relay.ts";
 import { dialFailure, RejectedError } from "./replies.ts";
@@ -105,7 +106,7 @@ export interface ProxyServer extends AsyncDisposable {
   /** Its outbounds by tag. */
   readonly outbounds: ReadonlyMap<string, Outbound>;
   /** Its DNS part. */
-  readonly dns: Dns;
+  readonly dns: ProxyDns;
   /** Mode of the control interface, for rules; `undefined` without one. To be set by that interface. */
   clashMode: string | undefined;
   /**

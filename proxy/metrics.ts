@@ -6,7 +6,7 @@
 
 import type { Metric, MetricSample } from "../internal/prometheus.ts";
 import type { ConnectionTracker, TrackedConnection } from "./connections.ts";
-import type { DnsSnapshot } from "./dns.ts";
+import type { DnsSnapshot } from "./proxy_dns.ts";
 
 /** Before every name. */
 export const METRICS_PREFIX = "fastwire_proxy_";

@@ -94,6 +94,18 @@ export type {
   UserConfig,
 } from "./config_types.ts";
 export {
+  type ClashApiOptions,
+  type ClashApiServer,
+  type ControlledProxy,
+  serveClashApi,
+} from "./clash_api.ts";
+export { type FeedRecord, LogFeed } from "./log_feed.ts";
+export type { MeteredSnapshot } from "./metrics.ts";
+export type { DnsSnapshot, ProxyDns } from "./proxy_dns.ts";
+export type { Clock } from "../internal/time/clock.ts";
+export type { DnsCacheSnapshot } from "./dns_cache.ts";
+export type { DnsReply } from "./dns_reply.ts";
+export {
   generate,
   generateRandom,
   generateRealityKeys,
@@ -148,7 +160,10 @@ export {
   startProxy,
 } from "./engine.ts";
 export {
+  type ConnectionEntry,
+  type ConnectionSource,
   type ConnectionTracker,
+  type CountedRelay,
   type TrackedConnection,
   type TrafficTotals,
 } from "./connections.ts";
