@@ -285,12 +285,17 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
 const SEVERAL = /^(serves everything|listens|runs many|counts)/;
 
 const { "linux": linux, "linux thread": thread, "node": node } = EVERY_ROW;
-runContract("TFTP", MATRIX, { "linux": linux!, "linux thread": thread!, "node": node! });
+runContract("TFTP", MATRIX, { "linux": linux! });
+// Text is converted by the machines: each way once shows that their blocks come through.
+runContract("TFTP", LONG ? MATRIX : [MATRIX[0]!, MATRIX[3]!], {
+  "linux thread": thread!,
+  "node": node!,
+});
 // Numbers that roll over are the machines' business: with sockets of another kind it takes two seconds to see the same.
 runContract("TFTP", ROLLOVER, LONG ? BOTH_DRIVERS : { "linux": linux! });
 runContract("TFTP", SUITE, BOTH_DRIVERS);
 runContract("TFTP", SUITE.filter(([name]) => LONG || SEVERAL.test(name)), {
-  "linux thread": thread!,
+  ...(LONG ? { "linux thread": thread! } : {}),
   "linux threads": EVERY_ROW["linux threads"]!,
   "node threads": EVERY_ROW["node threads"]!,
 });

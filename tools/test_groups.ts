@@ -50,12 +50,20 @@ export const ALONE: readonly string[] = [
   "ffi/gc_stress_test.ts",
 ];
 
+/** Modules of several files that take long. */
+const LARGE: readonly string[] = [
+  "proxy/rest_test.ts",
+  "protocol/btest_test.ts",
+  "tftp/rest_test.ts",
+  "ffi/rest_test.ts",
+  "protocol/neighsync_test.ts",
+];
+
 /** Modules that wait most of their time, for time limits and for processes: one of them may run beside the others. */
 const WAITING: ReadonlySet<string> = new Set([
   "tftp/server_test.ts",
   "btest/dialogue_test.ts",
   "btest/sessions_test.ts",
-  "btest/cli_test.ts",
   "btest/prd_test.ts",
   "internal/all_test.ts",
 ]);
@@ -78,9 +86,14 @@ export function groupTests(files: readonly string[]): readonly TestGroup[] {
     groups.set(name, list);
     list.push(file);
   }
-  const place = ({ name }: TestGroup): number => (ALONE.indexOf(name) + 1) || ALONE.length + 1;
   return [...groups].map(([name, list]) => ({ name, files: list }))
-    .sort((a, b) => place(a) - place(b));
+    .sort((a, b) => place(a.name) - place(b.name));
+}
+
+/** Where a module stands in the order. */
+function place(name: string): number {
+  const order = [...LARGE, ...ALONE];
+  return order.includes(name) ? order.indexOf(name) : order.length;
 }
 
 function groupOf(file: string): string {
@@ -130,7 +143,8 @@ export async function writeModules(root: URL, folder: string): Promise<readonly 
     await write(target, module);
     pages.push(`file://${target}`);
   }
-  return [...run, await write(`${folder}/examples/all_test.ts`, groupModule(pages))];
+  const examples = await write(`${folder}/examples/all_test.ts`, groupModule(pages));
+  return [...run.slice(0, LARGE.length), examples, ...run.slice(LARGE.length)];
 }
 
 async function write(path: string, text: string): Promise<string> {

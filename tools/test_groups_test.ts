@@ -18,15 +18,15 @@ Deno.test("groupTests() starts with what takes long and puts the rest together",
       "mod_test.ts",
     ]),
     [
+      { name: "protocol/btest_test.ts", files: ["btest/protocol/alone_test.ts"] },
+      { name: "tftp/rest_test.ts", files: ["tftp/a_test.ts", "tftp/b_test.ts"] },
       { name: "tftp/server_test.ts", files: ["tftp/server_test.ts"] },
       { name: "ffi/leak_test.ts", files: ["ffi/leak_test.ts"] },
-      { name: "protocol/btest_test.ts", files: ["btest/protocol/alone_test.ts"] },
       {
         name: "internal/all_test.ts",
         files: ["internal/check_test.ts", "internal/cli/run_test.ts"],
       },
       { name: "root/rest_test.ts", files: ["mod_test.ts"] },
-      { name: "tftp/rest_test.ts", files: ["tftp/a_test.ts", "tftp/b_test.ts"] },
       {
         name: "protocol/tftp_test.ts",
         files: ["tftp/protocol/a_test.ts", "tftp/protocol/b_test.ts"],
