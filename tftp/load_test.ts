@@ -2,7 +2,7 @@
 import { equal, ok } from "node:assert/strict";
 import { type ContractCase, runContract } from "../internal/testing/contract.ts";
 import { ack, type RawPeer, request } from "./testdata/raw_peer.ts";
-import { type Bench, endure, EVERY_ROW, pattern, sum } from "./testdata/server_bench.ts";
+import { type Bench, endure, EVERY_ROW, pattern, STILL, sum } from "./testdata/server_bench.ts";
 
 /** `FASTWIRE_LONG=1` for the full numbers on every driver. */
 const LONG = Deno.env.get("FASTWIRE_LONG") === "1";
@@ -32,7 +32,7 @@ const SUITE: ContractCase<Bench>[] = [
   ["holds many sessions open on a single port", async (bench) => {
     const sessions = bench.driver === "fast" || LONG ? 1000 : 200;
     bench.file("file", pattern(1000));
-    const { to, server, ended } = await bench.serve({ singlePort: true });
+    const { to, server, ended } = await bench.serve({ singlePort: true, retry: STILL });
     const peers: RawPeer[] = [];
     for (let i = 0; i < sessions / 10; i++) peers.push(await bench.peer(to, `127.0.1.${i % 250}`));
     for (const peer of peers) peer.send(request("read", "file", ["blksize=600"]));

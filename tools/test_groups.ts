@@ -26,6 +26,7 @@ export const ALONE: readonly string[] = [
   "btest/sessions_test.ts",
   "tftp/transfers_test.ts",
   "demo_test.ts",
+  "proxy/engine_test.ts",
   "tftp/simulation_test.ts",
   "tftp/load_test.ts",
   "btest/cli_test.ts",
@@ -64,6 +65,7 @@ const WAITING: ReadonlySet<string> = new Set([
   "tftp/server_test.ts",
   "btest/dialogue_test.ts",
   "btest/sessions_test.ts",
+  "proxy/engine_test.ts",
   "btest/prd_test.ts",
   "internal/all_test.ts",
 ]);
