@@ -7,7 +7,8 @@
 
 import type { ResyncActions, ResyncReason } from "./resync_actions.ts";
 
-const MIN_SPACING_MS = 100, MAX_SPACING_MS = 5_000;
+// Whoever reads the published table has to find it right two seconds after the last loss, whatever came before.
+const MIN_SPACING_MS = 100, MAX_SPACING_MS = 1_000;
 /** Without a loss for so long, the next one is answered at once again. */
 const CALM_MS = 30_000;
 /** Two overflows within this time make the buffer grow. */
