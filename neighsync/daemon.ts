@@ -147,6 +147,7 @@ export class NeighSync implements AsyncDisposable {
       firstSyncMs: this.#firstSyncMs,
       loopLagMs: this.#housekeeping.loopLagMs,
       answeredAt: this.#housekeeping.answeredAt,
+      memoryLimit: this.#settings.advanced.memoryLimit,
       writer: this.#parts?.writer,
       publisher: this.#parts?.publisher,
       sink: this.#parts?.sink,

@@ -19,8 +19,8 @@ export interface HealthLimits {
   readonly latencyMs?: HealthLimit;
   /** Keys that wait or are on their way. Default 1,000 and 5,000. */
   readonly queueDepth?: HealthLimit;
-  /** Resident memory, bytes. Default 150 and 200 MB. */
-  readonly memoryBytes?: HealthLimit;
+  /** After the first synchronisation memory is not judged for so long, milliseconds. Default 60,000. */
+  readonly settleMs?: number;
   /** How late the event loop is, milliseconds. Default 250 and 2,000. */
   readonly loopLagMs?: HealthLimit;
   /** How long Redis may be away before that is more than degraded, milliseconds. Default 30,000. */
@@ -38,7 +38,7 @@ const DEFAULTS: Required<HealthLimits> = Object.freeze(
     errorRate: [0.01, 0.05],
     latencyMs: [50, 100],
     queueDepth: [1_000, 5_000],
-    memoryBytes: [150e6, 200e6],
+    settleMs: 60_000,
     loopLagMs: [250, 2_000],
     redisAwayMs: 30_000,
     answerMs: [2_000, 10_000],
@@ -46,6 +46,26 @@ const DEFAULTS: Required<HealthLimits> = Object.freeze(
     windowMs: 60_000,
   } as const,
 );
+
+/** What a process with a table of a usual size has no business to exceed, and what table that is. */
+const MEMORY_LIMIT = 200e6, USUAL_TABLE = 100_000;
+/** From this part of the limit on memory is worth a word. */
+const MEMORY_WARNING = 0.75;
+
+/**
+ * Resident memory from which on a process is unhealthy.
+ *
+ * @param limit What is configured, bytes; 0 for what fits the table.
+ * @param neighbors Entries of the table.
+ */
+export function memoryLimitFor(limit: number, neighbors: number): number {
+  return limit > 0 ? limit : MEMORY_LIMIT * Math.max(1, neighbors / USUAL_TABLE);
+}
+
+/** Resident memory from which on a process is degraded. */
+export function memoryWarningFor({ memoryLimitBytes }: NeighSyncSnapshot): number {
+  return MEMORY_WARNING * memoryLimitBytes;
+}
 
 /** Fewer changes than this say nothing about a rate or about one in a hundred. */
 const MIN_CHANGES = 100;
@@ -167,9 +187,16 @@ export class HealthJudge {
     );
   }
 
-  #memory({ memoryBytes }: NeighSyncSnapshot): HealthCheck {
-    const status = grade(memoryBytes, this.#limits.memoryBytes);
-    const detail = status === "healthy" ? "" : `${Math.round(memoryBytes / 1e6)} MB resident`;
+  /** Reading a table for the first time takes memory that the collector gives back in its own time: not judged before. */
+  #memory(snapshot: NeighSyncSnapshot): HealthCheck {
+    const { memoryBytes, memoryLimitBytes, firstSyncMs, uptimeMs } = snapshot;
+    const settled = firstSyncMs > 0 && uptimeMs - firstSyncMs >= this.#limits.settleMs;
+    const status = settled
+      ? grade(memoryBytes, [memoryWarningFor(snapshot), memoryLimitBytes])
+      : "healthy";
+    const detail = status === "healthy"
+      ? ""
+      : `${megabytes(memoryBytes)} resident, the limit is ${megabytes(memoryLimitBytes)}`;
     return { name: "memory", status, detail };
   }
 
@@ -192,6 +219,10 @@ function netlink({ kernel, uptimeMs, warmRestart }: NeighSyncSnapshot): HealthCh
       ? "The kernel is not joined yet"
       : "The kernel's sockets are closed",
   };
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 1e6)} MB`;
 }
 
 /** Above the limit, not at it. */

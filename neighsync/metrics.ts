@@ -91,6 +91,11 @@ const GAUGES: readonly (readonly [name: string, help: string, read: Read])[] = [
   ["queue_depth", "Keys that wait or are on their way", (now) => now.queueDepth],
   ["published_neighbors", "Keys known to be published", (now) => now.published],
   ["memory_bytes", "Resident memory of the process", (now) => now.memoryBytes],
+  [
+    "memory_limit_bytes",
+    "Resident memory from which on the daemon is unhealthy",
+    (now) => now.memoryLimitBytes,
+  ],
   ["redis_connected", "1 while batches are taken", (now) => Number(now.redisConnected)],
   [
     "netlink_connected",

@@ -248,6 +248,12 @@ const DAEMON = {
       help: "How long a stop may write what waits",
       group: "Advanced",
     }),
+    memoryLimit: option(size(0, 1024 * GiB), 0, {
+      help: "Resident memory that is unhealthy; 0 for what fits the table",
+      aliases: ["memory-limit"],
+      placeholder: "BYTES",
+      group: "Advanced",
+    }),
   },
   security: {
     token: option(secret(), undefined, {

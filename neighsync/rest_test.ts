@@ -2,7 +2,7 @@
 
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { request } from "node:http";
-import { HealthJudge } from "./health.ts";
+import { HealthJudge, memoryLimitFor } from "./health.ts";
 import { neighsyncMetrics } from "./metrics.ts";
 import { createHandler, type ServedNeighbor, type ServedNeighSync, serveHealth } from "./rest.ts";
 import type { Health, HealthStatus, NeighSyncSnapshot } from "./snapshot.ts";
@@ -24,6 +24,20 @@ Deno.test("HealthJudge calls a network healthy in which nothing happens for a da
     const health = judge.judge(quiet(), second * 1000);
     deepEqual([health.status, health.value, health.ready], ["healthy", 1, true]);
     deepEqual(health.checks.map(({ detail }) => detail).join(""), "");
+  }
+});
+
+const LIMITS: readonly (readonly [configured: number, neighbors: number, limit: number])[] = [
+  [0, 0, 200e6],
+  [0, 100_000, 200e6],
+  [0, 250_000, 500e6],
+  [64e6, 0, 64e6],
+  [64e6, 250_000, 64e6],
+];
+
+Deno.test("memoryLimitFor fits the limit to the table, unless it is configured", () => {
+  for (const [configured, neighbors, limit] of LIMITS) {
+    equal(memoryLimitFor(configured, neighbors), limit, `${configured}, ${neighbors}`);
   }
 });
 
@@ -63,6 +77,17 @@ const JUDGED: readonly (readonly [string, Parameters<typeof quiet>[0], object])[
   ["a long queue", { queueDepth: 5_001, pendingNeighbors: 5_001 }, { queue: "unhealthy" }],
   ["much memory", { memoryBytes: 151e6 }, { memory: "degraded" }],
   ["more memory", { memoryBytes: 201e6 }, { memory: "unhealthy" }],
+  ["as much memory with a higher limit", { memoryBytes: 201e6, memoryLimitBytes: 400e6 }, {}],
+  [
+    "much memory a minute after the first synchronisation",
+    { memoryBytes: 201e6, firstSyncMs: 500, uptimeMs: 60_500 },
+    { memory: "unhealthy" },
+  ],
+  [
+    "much memory right after the start, until the collector has been round",
+    { memoryBytes: 900e6, firstSyncMs: 500, uptimeMs: 60_499 },
+    {},
+  ],
   ["a late event loop", { loopLagMs: 300 }, { loop: "degraded" }],
 ];
 

@@ -13,7 +13,7 @@ import type { ResolvedNeighSyncSettings } from "./settings.ts";
 const CHANGEABLE: Readonly<Record<string, readonly string[]>> = {
   netlink: ["include", "exclude"],
   performance: ["batchSize", "batchTimeoutMs", "maxBatch", "lingerMs"],
-  advanced: ["auditIntervalSec", "flushTimeoutMs"],
+  advanced: ["auditIntervalSec", "flushTimeoutMs", "memoryLimit"],
 };
 
 /** Everything of a synchroniser that can be asked for or changed. */

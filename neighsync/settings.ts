@@ -111,6 +111,11 @@ export interface ResolvedAdvancedSettings {
   readonly auditIntervalSec: number;
   /** Longest time a stop may spend on writing what waits, 0 to 600,000 ms, default 5,000. */
   readonly flushTimeoutMs: number;
+  /**
+   * Resident memory from which on the daemon is unhealthy, 0 to 2^40 bytes, and degraded from three quarters of it. Default
+   * 0: 200 MB, for more than 100,000 neighbors as much more.
+   */
+  readonly memoryLimit: number;
 }
 
 /** What is logged, for the command line. */

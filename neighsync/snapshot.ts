@@ -110,6 +110,8 @@ export interface NeighSyncSnapshot {
   readonly published: number;
   /** Resident memory of the process, bytes. */
   readonly memoryBytes: number;
+  /** Resident memory from which on the daemon is unhealthy, bytes: what is configured, or what fits the table. */
+  readonly memoryLimitBytes: number;
   /** How late the event loop is, milliseconds: the latest of a series of looks, one a second. */
   readonly loopLagMs: number;
   /** Batches are taken. */

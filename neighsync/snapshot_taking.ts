@@ -7,6 +7,7 @@
 import { memoryUsage } from "node:process";
 import { Histogram } from "../internal/metrics.ts";
 import type { Comparison } from "./comparison.ts";
+import { memoryLimitFor } from "./health.ts";
 import type { KernelFeed } from "./kernel_feed.ts";
 import type { FilterFacts } from "./protocol/filter.ts";
 import type { Publisher } from "./publisher.ts";
@@ -21,6 +22,7 @@ export interface SnapshotParts {
   readonly firstSyncMs: number;
   readonly loopLagMs: number;
   readonly answeredAt: number;
+  readonly memoryLimit: number;
   readonly warmRestart: WarmRestartPhase;
   readonly writer: Writer | undefined;
   readonly publisher: Publisher | undefined;
@@ -36,6 +38,7 @@ export function takeSnapshot(parts: SnapshotParts): NeighSyncSnapshot {
   const sink = parts.sink?.snapshot();
   const coalescer = writer?.coalescer;
   const pending = coalescer?.pending ?? 0;
+  const published = coalescer?.published ?? 0;
   return Object.freeze({
     uptimeMs: parts.uptimeMs,
     synced: parts.synced,
@@ -56,8 +59,9 @@ export function takeSnapshot(parts: SnapshotParts): NeighSyncSnapshot {
     reconnectRepairs: comparison?.reconnectRepairs ?? 0,
     pendingNeighbors: pending,
     queueDepth: pending + (coalescer?.inFlight ?? 0),
-    published: coalescer?.published ?? 0,
+    published,
     memoryBytes: memoryUsage().rss,
+    memoryLimitBytes: memoryLimitFor(parts.memoryLimit, Math.max(published, feed?.size ?? 0)),
     loopLagMs: parts.loopLagMs,
     redisConnected: sink?.connected ?? false,
     redisLastError: sink?.lastLoss ?? "",

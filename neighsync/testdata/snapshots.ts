@@ -43,6 +43,7 @@ export function quiet(
     queueDepth: 0,
     published: 3,
     memoryBytes: 90e6,
+    memoryLimitBytes: 200e6,
     loopLagMs: 0.4,
     redisConnected: true,
     redisLastError: "",
