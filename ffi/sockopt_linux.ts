@@ -9,7 +9,9 @@ import {
   IP_MTU_DISCOVER,
   IP_PKTINFO,
   IP_RECVERR,
+  IP_RECVORIGDSTADDR,
   IP_TOS,
+  IP_TRANSPARENT,
   IP_TTL,
   IPPROTO_IP,
   IPPROTO_IPV6,
@@ -17,8 +19,10 @@ import {
   IPV6_MTU,
   IPV6_MTU_DISCOVER,
   IPV6_RECVERR,
+  IPV6_RECVORIGDSTADDR,
   IPV6_RECVPKTINFO,
   IPV6_TCLASS,
+  IPV6_TRANSPARENT,
   IPV6_UNICAST_HOPS,
   IPV6_V6ONLY,
   SO_BROADCAST,
@@ -26,7 +30,9 @@ import {
   SO_DOMAIN,
   SO_ERROR,
   SO_KEEPALIVE,
+  SO_MARK,
   SO_PRIORITY,
+  SO_PROTOCOL,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SO_RCVLOWAT,
@@ -39,6 +45,8 @@ import {
   SO_ZEROCOPY,
   SOL_SOCKET,
   SOL_UDP,
+  TCP_FASTOPEN,
+  TCP_FASTOPEN_CONNECT,
   TCP_KEEPCNT,
   TCP_KEEPIDLE,
   TCP_KEEPINTVL,
@@ -60,6 +68,8 @@ export type SocketOption =
   | "error"
   | "errorQueue4"
   | "errorQueue6"
+  | "fastOpenConnect"
+  | "fastOpenQueue"
   | "freeBind"
   | "hopLimit4"
   | "hopLimit6"
@@ -67,15 +77,19 @@ export type SocketOption =
   | "keepAliveCount"
   | "keepAliveIdleSeconds"
   | "keepAliveIntervalSeconds"
+  | "mark"
   | "mtu4"
   | "mtu6"
   | "mtuDiscover4"
   | "mtuDiscover6"
   | "noDelay"
   | "only6"
+  | "originalDestination4"
+  | "originalDestination6"
   | "packetInfo4"
   | "packetInfo6"
   | "priority"
+  | "protocol"
   | "receiveBuffer"
   | "receiveBufferForce"
   | "receiveLowWater"
@@ -86,6 +100,8 @@ export type SocketOption =
   | "sendBufferForce"
   | "trafficClass4"
   | "trafficClass6"
+  | "transparent4"
+  | "transparent6"
   | "type"
   | "userTimeoutMs"
   | "zeroCopy";
@@ -165,6 +181,8 @@ const OPTIONS: Readonly<Record<SocketOption, readonly [level: number, name: numb
   error: [SOL_SOCKET, SO_ERROR],
   errorQueue4: [IPPROTO_IP, IP_RECVERR],
   errorQueue6: [IPPROTO_IPV6, IPV6_RECVERR],
+  fastOpenConnect: [IPPROTO_TCP, TCP_FASTOPEN_CONNECT],
+  fastOpenQueue: [IPPROTO_TCP, TCP_FASTOPEN],
   freeBind: [IPPROTO_IP, IP_FREEBIND],
   hopLimit4: [IPPROTO_IP, IP_TTL],
   hopLimit6: [IPPROTO_IPV6, IPV6_UNICAST_HOPS],
@@ -172,15 +190,19 @@ const OPTIONS: Readonly<Record<SocketOption, readonly [level: number, name: numb
   keepAliveCount: [IPPROTO_TCP, TCP_KEEPCNT],
   keepAliveIdleSeconds: [IPPROTO_TCP, TCP_KEEPIDLE],
   keepAliveIntervalSeconds: [IPPROTO_TCP, TCP_KEEPINTVL],
+  mark: [SOL_SOCKET, SO_MARK],
   mtu4: [IPPROTO_IP, IP_MTU],
   mtu6: [IPPROTO_IPV6, IPV6_MTU],
   mtuDiscover4: [IPPROTO_IP, IP_MTU_DISCOVER],
   mtuDiscover6: [IPPROTO_IPV6, IPV6_MTU_DISCOVER],
   noDelay: [IPPROTO_TCP, TCP_NODELAY],
   only6: [IPPROTO_IPV6, IPV6_V6ONLY],
+  originalDestination4: [IPPROTO_IP, IP_RECVORIGDSTADDR],
+  originalDestination6: [IPPROTO_IPV6, IPV6_RECVORIGDSTADDR],
   packetInfo4: [IPPROTO_IP, IP_PKTINFO],
   packetInfo6: [IPPROTO_IPV6, IPV6_RECVPKTINFO],
   priority: [SOL_SOCKET, SO_PRIORITY],
+  protocol: [SOL_SOCKET, SO_PROTOCOL],
   receiveBuffer: [SOL_SOCKET, SO_RCVBUF],
   receiveBufferForce: [SOL_SOCKET, SO_RCVBUFFORCE],
   receiveLowWater: [SOL_SOCKET, SO_RCVLOWAT],
@@ -191,6 +213,8 @@ const OPTIONS: Readonly<Record<SocketOption, readonly [level: number, name: numb
   sendBufferForce: [SOL_SOCKET, SO_SNDBUFFORCE],
   trafficClass4: [IPPROTO_IP, IP_TOS],
   trafficClass6: [IPPROTO_IPV6, IPV6_TCLASS],
+  transparent4: [IPPROTO_IP, IP_TRANSPARENT],
+  transparent6: [IPPROTO_IPV6, IPV6_TRANSPARENT],
   type: [SOL_SOCKET, SO_TYPE],
   userTimeoutMs: [IPPROTO_TCP, TCP_USER_TIMEOUT],
   zeroCopy: [SOL_SOCKET, SO_ZEROCOPY],

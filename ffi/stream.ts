@@ -45,6 +45,8 @@ export interface StreamTraits {
   readonly options: boolean;
   /** {@linkcode StreamConnection.info} answers. */
   readonly info: boolean;
+  /** {@linkcode StreamOptions.multipath} takes effect. */
+  readonly multipath: boolean;
 }
 
 /**
@@ -59,6 +61,8 @@ export interface StreamOptions {
    * is the default. `deno` has the interval of the system.
    */
   readonly keepAliveMs?: number;
+  /** Time between the probes of a silent peer, milliseconds; whole seconds are used. Default: {@linkcode keepAliveMs}. */
+  readonly keepAliveIntervalMs?: number;
   /** Wanted kernel receive buffer, bytes; the kernel may give less. 0, the default, leaves its own tuning on. */
   readonly receiveBufferBytes?: number;
   /** The same for the send buffer. */
@@ -73,6 +77,17 @@ export interface StreamOptions {
   readonly mark?: number;
   /** Send and receive through this network interface only (`SO_BINDTODEVICE`). */
   readonly device?: string;
+  /**
+   * TCP Fast Open (RFC 7413). A listener takes data that comes with the first segment. A connection sends its first bytes
+   * with it where the peer was reached before: it counts as connected at once then, and the peer hears nothing until
+   * something is sent. Passed over where the kernel has it off. Only when listening and connecting. Default false.
+   */
+  readonly fastOpen?: boolean;
+  /**
+   * Multipath TCP (RFC 8684); TCP where the kernel ({@linkcode StreamTraits.multipath}) or the peer has none. Only when
+   * listening and connecting. Default false.
+   */
+  readonly multipath?: boolean;
 }
 
 /** How to listen. */
@@ -98,6 +113,8 @@ export interface ConnectOptions extends StreamOptions {
   readonly remote: SocketAddress;
   /** From which local address; port 0 takes any free one. Needs the `bind` trait. */
   readonly bind?: SocketAddress;
+  /** Other sockets may have that address as well (`SO_REUSEADDR`, `SO_REUSEPORT`). Default false. */
+  readonly reuseAddress?: boolean;
   /** Give up after this many milliseconds. Default: when the system gives up, after minutes. */
   readonly timeoutMs?: number;
   /** Give up when aborted. */
@@ -110,6 +127,8 @@ export interface DialOptions extends StreamOptions {
   readonly remote: SocketAddress;
   /** From which local address; port 0 takes any free one. Needs the `bind` trait. */
   readonly bind?: SocketAddress;
+  /** Other sockets may have that address as well (`SO_REUSEADDR`, `SO_REUSEPORT`). Default false. */
+  readonly reuseAddress?: boolean;
 }
 
 /** Why a connection is gone. */

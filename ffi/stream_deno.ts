@@ -32,6 +32,7 @@ const TRAITS: StreamTraits = Object.freeze({
   reset: false,
   options: false,
   info: false,
+  multipath: false,
 });
 
 function listen(options: ListenOptions): Promise<RuntimeListener> {

@@ -17,8 +17,6 @@ import {
   IPPROTO_TCP,
   O_NONBLOCK,
   SO_ERROR,
-  SOCK_CLOEXEC,
-  SOCK_NONBLOCK,
   SOCK_STREAM,
   SOL_SOCKET,
   TCP_NODELAY,
@@ -37,12 +35,17 @@ import type {
   StreamConnection,
   StreamHost,
   StreamListener,
-  StreamOptions,
   StreamTraits,
 } from "./stream.ts";
 import { LinuxStreamConnection, type StreamContext } from "./stream_connection_linux.ts";
 import { LinuxStreamListener, SocketNames } from "./stream_listener_linux.ts";
-import { configureSocket, NEW_SOCKET } from "./stream_options_linux.ts";
+import {
+  configureSocket,
+  hasMultipath,
+  NEW_SOCKET,
+  openStreamSocket,
+  prepareConnect,
+} from "./stream_options_linux.ts";
 import { limitConnect } from "./stream_pending.ts";
 import { LinuxConstant, StreamVector } from "./stream_vector_linux.ts";
 import { ThreadLoop } from "./thread_loop_linux.ts";
@@ -100,6 +103,7 @@ export class LinuxStreamHost implements StreamHost {
       reset: true,
       options: true,
       info: true,
+      multipath: hasMultipath(library),
     });
     this.#context = {
       library,
@@ -148,7 +152,7 @@ export class LinuxStreamHost implements StreamHost {
         this.#library.close(fd);
         throw error;
       }
-      return this.#connection(fd);
+      return this.#connection(fd, options.remote);
     } finally {
       limit.done();
     }
@@ -175,7 +179,7 @@ export class LinuxStreamHost implements StreamHost {
         library.close(fd);
         return done(systemError("connect", errno, connectTo(options.remote)));
       }
-      done(this.#connection(fd));
+      done(this.#connection(fd, options.remote));
     });
     const end = (): void => {
       if (!this.#attempts.delete(end)) return;
@@ -226,9 +230,15 @@ export class LinuxStreamHost implements StreamHost {
     return this.close();
   }
 
-  #connection(fd: number): LinuxStreamConnection {
+  /** @param remote The other side where it is known: one that was not spoken to yet cannot be asked for. */
+  #connection(fd: number, remote?: SocketAddress): LinuxStreamConnection {
     const { names } = this.#context;
-    return new LinuxStreamConnection(this.#context, fd, names.local(fd), names.remote(fd));
+    return new LinuxStreamConnection(
+      this.#context,
+      fd,
+      names.local(fd),
+      remote ?? names.remote(fd),
+    );
   }
 
   /** Makes the socket and begins. @returns The descriptor. */
@@ -237,13 +247,13 @@ export class LinuxStreamHost implements StreamHost {
     const { remote, bind } = options;
     const what = connectTo(remote);
     const sockaddr = this.#sockaddr;
-    const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
     const remoteBytes = writeAddress(sockaddr, 0, remote);
-    const fd = library.socket(remote.family === "ipv6" ? AF_INET6 : AF_INET, type, 0);
+    const fd = openStreamSocket(library, remote.family, options.multipath === true);
     if (fd < 0) throw systemError("socket", library.errno(), what);
     try {
       if (CONFIGURED.some((name) => options[name] !== undefined)) {
         configureSocket(library, fd, { ...NEW_SOCKET, ...options });
+        prepareConnect(library, fd, options);
       } else {
         // NEW_SOCKET, for many connections a second.
         this.#value[0] = 1;
@@ -307,9 +317,10 @@ function connectTo(remote: SocketAddress): string {
 }
 
 /** Every option of a connection. */
-const CONFIGURED: readonly (keyof StreamOptions)[] = [
+const CONFIGURED: readonly (keyof DialOptions)[] = [
   "noDelay",
   "keepAliveMs",
+  "keepAliveIntervalMs",
   "receiveBufferBytes",
   "sendBufferBytes",
   "receiveLowWaterBytes",
@@ -317,5 +328,8 @@ const CONFIGURED: readonly (keyof StreamOptions)[] = [
   "userTimeoutMs",
   "mark",
   "device",
+  "fastOpen",
+  "multipath",
+  "reuseAddress",
 ];
 const FAMILIES: ReadonlySet<number> = new Set([AF_INET, AF_INET6]);

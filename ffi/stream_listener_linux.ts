@@ -6,21 +6,25 @@
 import { setImmediate } from "node:timers";
 import {
   ADDRESS_BYTES,
-  AF_INET,
-  AF_INET6,
   formatAddress,
   readAddress,
   type SocketAddress,
   writeAddress,
 } from "./address.ts";
-import { EFD_CLOEXEC, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM } from "./constants_linux.ts";
+import { EFD_CLOEXEC, SOCK_CLOEXEC, SOCK_NONBLOCK } from "./constants_linux.ts";
 import { EAGAIN, EMFILE, ENFILE, systemError } from "./errno.ts";
 import type { Libc } from "./libc_linux.ts";
 import type { Watch } from "./reactor.ts";
 import { SocketOptions } from "./sockopt_linux.ts";
 import type { ListenOptions, StreamConnection, StreamListener } from "./stream.ts";
 import { LinuxStreamConnection, type StreamContext } from "./stream_connection_linux.ts";
-import { allowTransparent, configureSocket, NEW_SOCKET } from "./stream_options_linux.ts";
+import {
+  allowTransparent,
+  configureSocket,
+  NEW_SOCKET,
+  offerFastOpen,
+  openStreamSocket,
+} from "./stream_options_linux.ts";
 import { Waiting } from "./stream_pending.ts";
 
 /** Reads the addresses of sockets. One serves a thread: memory made for each call costs more than the calls. */
@@ -88,8 +92,7 @@ export class LinuxStreamListener implements StreamListener {
     const what = `listen on ${formatAddress(bind)}`;
     const sockaddrBytes = writeAddress(this.#sockaddr, 0, bind);
     const ipv6 = bind.family === "ipv6";
-    const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-    const fd = library.socket(ipv6 ? AF_INET6 : AF_INET, type, 0);
+    const fd = openStreamSocket(library, bind.family, options.multipath === true);
     if (fd < 0) throw systemError("socket", library.errno(), what);
     this.#context = context;
     this.#library = library;
@@ -102,13 +105,16 @@ export class LinuxStreamListener implements StreamListener {
       socket.set("reuseAddress", true);
       if (ipv6) socket.set("only6", options.dualStack !== true);
       if (options.reusePort === true) socket.set("reusePort", true);
-      if (options.transparent === true) allowTransparent(library, fd, ipv6);
+      if (options.transparent === true) {
+        allowTransparent(library, fd, ipv6, `${what} for other hosts`);
+      }
       // Before it listens: the window a connection announces follows from the receive buffer it starts with.
       configureSocket(library, fd, { ...NEW_SOCKET, ...options });
       if (library.bind(fd, this.#sockaddr, sockaddrBytes) < 0) {
         throw systemError("bind", library.errno(), what);
       }
       if (library.listen(fd, backlog) < 0) throw systemError("listen", library.errno(), what);
+      if (options.fastOpen === true) offerFastOpen(library, fd);
     } catch (error) {
       library.close(fd);
       throw error;

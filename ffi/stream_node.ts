@@ -34,6 +34,7 @@ const TRAITS: StreamTraits = Object.freeze({
   reset: true,
   options: false,
   info: false,
+  multipath: false,
 });
 
 function listen(options: ListenOptions): Promise<RuntimeListener> {

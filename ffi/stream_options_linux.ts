@@ -3,23 +3,27 @@
  *
  * @module
  */
-import { ADDRESS_BYTES, readAddress, type SocketAddress } from "./address.ts";
+import { ADDRESS_BYTES, AF_INET, AF_INET6, readAddress, type SocketAddress } from "./address.ts";
 import {
-  IP_TRANSPARENT,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPPROTO_MPTCP,
   IPPROTO_TCP,
   SO_BINDTODEVICE,
   SO_LINGER,
   SO_MARK,
   SO_MAX_PACING_RATE,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
   SOL_SOCKET,
   TCP_INFO,
 } from "./constants_linux.ts";
-import { systemError } from "./errno.ts";
+import { EPERM, systemError } from "./errno.ts";
 import type { Libc } from "./libc_linux.ts";
+import { CapabilityError } from "../internal/errors.ts";
 import { SocketOptions } from "./sockopt_linux.ts";
-import type { StreamInfo, StreamOptions } from "./stream.ts";
+import type { DialOptions, StreamInfo, StreamOptions } from "./stream.ts";
 import { LINGER, TCP_INFO_STRUCT } from "./structs_linux.ts";
 
 /** What {@linkcode StreamOptions} leaves open for a new socket. A listener's options are copied to what it accepts. */
@@ -39,14 +43,13 @@ export function configureSocket(library: Libc, fd: number, options: StreamOption
   }
   const socket = new SocketOptions(library, fd);
   if (options.noDelay !== undefined) socket.set("noDelay", options.noDelay);
-  const { keepAliveMs, pacingBytesPerSecond } = options;
+  const { keepAliveMs, keepAliveIntervalMs = keepAliveMs, pacingBytesPerSecond } = options;
   if (keepAliveMs !== undefined) {
     socket.set("keepAlive", keepAliveMs > 0);
-    if (keepAliveMs > 0) {
-      const seconds = Math.max(1, Math.round(keepAliveMs / 1000));
-      socket.set("keepAliveIdleSeconds", seconds);
-      socket.set("keepAliveIntervalSeconds", seconds);
-    }
+    if (keepAliveMs > 0) socket.set("keepAliveIdleSeconds", wholeSeconds(keepAliveMs));
+  }
+  if (keepAliveIntervalMs !== undefined && keepAliveIntervalMs > 0) {
+    socket.set("keepAliveIntervalSeconds", wholeSeconds(keepAliveIntervalMs));
   }
   if (options.receiveBufferBytes) socket.receiveBuffer(options.receiveBufferBytes);
   if (options.sendBufferBytes) socket.sendBuffer(options.sendBufferBytes);
@@ -54,9 +57,7 @@ export function configureSocket(library: Libc, fd: number, options: StreamOption
     socket.set("receiveLowWater", Math.max(1, options.receiveLowWaterBytes));
   }
   if (options.userTimeoutMs !== undefined) socket.set("userTimeoutMs", options.userTimeoutMs);
-  if (options.mark !== undefined && options.mark > 0) {
-    setNumber(library, fd, SOL_SOCKET, SO_MARK, options.mark, `mark a socket with ${options.mark}`);
-  }
+  if (options.mark !== undefined) setMark(library, fd, options.mark);
   if (options.device !== undefined) bindDevice(library, fd, options.device);
   if (pacingBytesPerSecond !== undefined) setPacing(library, fd, pacingBytesPerSecond);
 }
@@ -77,11 +78,94 @@ export function armReset(library: Libc, fd: number): void {
   library.setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, LINGER.size);
 }
 
-/** Lets a listener accept what TPROXY hands over. @throws {SystemError} Without the privilege. */
-export function allowTransparent(library: Libc, fd: number, ipv6: boolean): void {
-  const what = "accept connections to other hosts";
-  setNumber(library, fd, IPPROTO_IP, IP_TRANSPARENT, 1, what);
-  if (ipv6) setNumber(library, fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1, what);
+/**
+ * Makes a socket that waits for nothing.
+ *
+ * @param multipath Multipath TCP, where the kernel has it.
+ * @throws {SystemError} When there are no descriptors left.
+ */
+export function openStreamSocket(
+  library: Libc,
+  family: "ipv4" | "ipv6",
+  multipath: boolean,
+): number {
+  const domain = family === "ipv6" ? AF_INET6 : AF_INET;
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  if (multipath) {
+    const fd = library.socket(domain, type, IPPROTO_MPTCP);
+    if (fd >= 0) return fd;
+  }
+  return library.socket(domain, type, 0);
+}
+
+/** Whether the kernel has Multipath TCP, and has it on. Found out by doing. */
+export function hasMultipath(library: Libc): boolean {
+  const fd = library.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+  if (fd < 0) return false;
+  library.close(fd);
+  return true;
+}
+
+/** Sets what only a socket that has not connected yet can be told. */
+export function prepareConnect(
+  library: Libc,
+  fd: number,
+  { fastOpen, reuseAddress }: Pick<DialOptions, "fastOpen" | "reuseAddress">,
+): void {
+  const socket = new SocketOptions(library, fd);
+  if (reuseAddress === true) {
+    socket.set("reuseAddress", true);
+    socket.set("reusePort", true);
+  }
+  // Refused by kernels that have it off (net.ipv4.tcp_fastopen) and by Multipath TCP: it connects as ever then.
+  if (fastOpen === true) socket.trySet("fastOpenConnect", true);
+}
+
+/** Lets a listener take data that comes with the first segment; see {@linkcode prepareConnect} for refusals. */
+export function offerFastOpen(library: Libc, fd: number): void {
+  new SocketOptions(library, fd).trySet("fastOpenQueue", FAST_OPEN_QUEUE);
+}
+
+/**
+ * Lets a socket have addresses that are not this host's: take what TPROXY hands over, and send in the name of others.
+ *
+ * @param what Stands between "Cannot" and the colon.
+ * @throws {CapabilityError} `ffi.no-transparent` without the privilege. @throws {SystemError} When the kernel refuses.
+ */
+export function allowTransparent(library: Libc, fd: number, ipv6: boolean, what: string): void {
+  const socket = new SocketOptions(library, fd);
+  // A socket of both families has both; what the first of them was told holds for the second.
+  const errno = socket.trySet("transparent4", true) ||
+    (ipv6 ? socket.trySet("transparent6", true) : 0);
+  if (errno === 0) return;
+  if (errno !== EPERM) throw systemError("setsockopt", errno, what);
+  const why = "IP_TRANSPARENT needs CAP_NET_ADMIN, which this process does not have";
+  throw new CapabilityError("ffi.no-transparent", `Cannot ${what}: ${why}`, {
+    capability: "transparent",
+    why,
+    remedy: "run as root, or give the process CAP_NET_ADMIN",
+  });
+}
+
+/**
+ * Marks what a socket sends.
+ *
+ * @param mark 0 leaves it.
+ * @throws {CapabilityError} `ffi.no-mark` without the privilege. @throws {SystemError} When the kernel refuses.
+ */
+export function setMark(library: Libc, fd: number, mark: number): void {
+  if (mark === 0) return;
+  const what = `mark a socket with ${mark}`;
+  const buffer = new Uint32Array([mark]);
+  if (library.setsockopt(fd, SOL_SOCKET, SO_MARK, buffer, 4) === 0) return;
+  const errno = library.errno();
+  if (errno !== EPERM) throw systemError("setsockopt", errno, what);
+  const why = "SO_MARK needs CAP_NET_ADMIN or CAP_NET_RAW, which this process does not have";
+  throw new CapabilityError("ffi.no-mark", `Cannot ${what}: ${why}`, {
+    capability: "mark",
+    why,
+    remedy: "run as root, or give the process CAP_NET_ADMIN",
+  });
 }
 
 /** Where a redirected connection was going; `undefined` when it was not redirected. */
@@ -102,21 +186,12 @@ export function readOriginalDestination(
   return undefined;
 }
 
-function setNumber(
-  library: Libc,
-  fd: number,
-  level: number,
-  name: number,
-  value: number,
-  what: string,
-): void {
-  const buffer = new Uint32Array([value]);
-  if (library.setsockopt(fd, level, name, buffer, 4) < 0) {
-    throw systemError("setsockopt", library.errno(), what);
-  }
-}
-
-function bindDevice(library: Libc, fd: number, device: string): void {
+/**
+ * Binds a socket to a network interface.
+ *
+ * @throws {SystemError} When there is none of that name, or the kernel refuses.
+ */
+export function bindDevice(library: Libc, fd: number, device: string): void {
   const name = new TextEncoder().encode(device);
   if (library.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length) < 0) {
     throw systemError("setsockopt", library.errno(), `use network interface "${device}"`);
@@ -166,10 +241,15 @@ function setPacing(library: Libc, fd: number, bytesPerSecond: number): void {
   }
 }
 
+function wholeSeconds(milliseconds: number): number {
+  return Math.max(1, Math.round(milliseconds / 1000));
+}
+
 const NO_LIMIT = 0xffff_ffff_ffff_ffffn;
 
 const NUMBERS = [
   "keepAliveMs",
+  "keepAliveIntervalMs",
   "receiveBufferBytes",
   "sendBufferBytes",
   "receiveLowWaterBytes",
@@ -177,7 +257,7 @@ const NUMBERS = [
   "userTimeoutMs",
   "mark",
 ] as const;
-/** `<linux/in6.h>`. */
-const IPV6_TRANSPARENT = 75;
+/** Connections that may have sent data without having proved their address (RFC 7413 §5.1). */
+const FAST_OPEN_QUEUE = 256;
 /** `<linux/netfilter_ipv4.h>`; the same number for IPv6. */
 const SO_ORIGINAL_DST = 80;
