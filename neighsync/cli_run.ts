@@ -12,13 +12,14 @@ import { jsonLine } from "../internal/cli/output.ts";
 import { onSignals } from "../internal/cli/terminal.ts";
 import { logger } from "../internal/log.ts";
 import { settingsOf } from "./cli_settings.ts";
-import { formatConfig } from "./config_file.ts";
+import { formatConfig, type LoadedSettings, snakeCase } from "./config_file.ts";
 import { NeighSync } from "./daemon.ts";
 import { firstLine } from "./databases.ts";
 import { type HealthServer, serveHealth } from "./rest.ts";
 import { servedBy } from "./served.ts";
 import { ServiceReports } from "./service.ts";
-import type { ResolvedNeighSyncSettings } from "./settings.ts";
+import { explicitNames } from "./tuner.ts";
+import type { ResolvedNeighSyncSettings, ResolvedPerformanceSettings } from "./settings.ts";
 
 const log = logger("neighsync", "daemon");
 
@@ -48,16 +49,17 @@ export async function runDaemon(input: RunInput): Promise<number> {
   };
   await configure(settings);
   for (const file of loaded.files) log.info("configured by {file}", { file });
-  const sync = new NeighSync({ ...settings, signal });
+  const sync = new NeighSync({ ...settings, performance: withoutDefaults(loaded), signal });
   const reports = new ServiceReports(sync, await openServiceNotifier());
   const say = (event: object, words: string): void =>
     terminal.stderr.write(common.json ? jsonLine(event) : `${words}\n`);
   const reload = async (): Promise<void> => {
     reports.reloading();
     try {
-      const { settings: next } = await settingsOf(options, given, flags.config, terminal);
+      const again = await settingsOf(options, given, flags.config, terminal);
+      const { settings: next } = again;
       await configure(next);
-      sync.reload(next);
+      sync.reload(next, explicitNames(withoutDefaults(again)));
       log.info("the configuration was read again", { event: "neighsync.reloaded" });
       const asleep = fixedChanges(settings, next);
       if (asleep.length > 0) {
@@ -112,6 +114,17 @@ export async function runDaemon(input: RunInput): Promise<number> {
   return 0;
 }
 
+/** What somebody has written down about batches: the tuner leaves that alone, be it the value of the default. */
+function withoutDefaults(
+  { settings, sources }: LoadedSettings,
+): Partial<ResolvedPerformanceSettings> {
+  return Object.fromEntries(
+    Object.entries(settings.performance).filter(([name]) =>
+      sources.get(`performance.${snakeCase(name)}`) !== "default"
+    ),
+  );
+}
+
 /** Names of settings that differ and cannot be changed while it runs. */
 function fixedChanges(now: ResolvedNeighSyncSettings, next: ResolvedNeighSyncSettings): string[] {
   const names: string[] = [];
@@ -134,6 +147,7 @@ const RELOADED: ReadonlySet<string> = new Set([
   "performance.batchTimeoutMs",
   "performance.maxBatch",
   "performance.lingerMs",
+  "performance.autoTune",
 ]);
 
 async function openMetrics(

@@ -33,6 +33,7 @@ import type { NeighSyncSettings, ResolvedNeighSyncSettings } from "./settings.ts
 import { effectiveTable, type Sink, type SinkEvent } from "./sink.ts";
 import type { Health, NeighSyncSnapshot } from "./snapshot.ts";
 import { takeSnapshot } from "./snapshot_taking.ts";
+import { explicitNames, Tuner } from "./tuner.ts";
 import { WarmRestartDriver, type WarmTables } from "./warm_restart.ts";
 import { Writer } from "./writer.ts";
 
@@ -90,6 +91,7 @@ export class NeighSync implements AsyncDisposable {
   readonly #hub = new EventHub();
   readonly #judge = new HealthJudge();
   readonly #housekeeping: Housekeeping;
+  readonly #tuner: Tuner;
   #settings: ResolvedNeighSyncSettings;
   #startedAt = 0;
   #starting: Promise<void> | undefined;
@@ -115,6 +117,7 @@ export class NeighSync implements AsyncDisposable {
     this.#options = { sink, configDatabase, facts, warmTables, host, signal };
     this.#clock = clock ?? systemClock;
     this.#settings = resolveNeighSyncSettings(settings);
+    this.#tuner = new Tuner(this.#settings.performance, explicitNames(settings.performance));
     this.events = this.#hub;
     this.#housekeeping = new Housekeeping(this.#clock, {
       snapshot: () => this.snapshot(),
@@ -155,6 +158,7 @@ export class NeighSync implements AsyncDisposable {
       feed: this.#feed,
       comparison: this.#comparison,
       warmRestart: this.#warm?.phase ?? "none",
+      tuning: this.#tuner.snapshot(),
     });
   }
 
@@ -191,8 +195,16 @@ export class NeighSync implements AsyncDisposable {
     return tableDifferences(publisher.expected(this.#feed), found, publisher);
   }
 
-  /** Takes over the settings that can be changed while it runs: batches, interfaces, the interval of audits. */
-  reload(settings: ReloadableSettings): void {
+  /**
+   * Takes over the settings that can be changed while it runs: batches, interfaces, the interval of audits.
+   *
+   * @param explicit Which of the settings that are tuned somebody has written down; by default those that change, and those
+   * that were before.
+   */
+  reload(
+    settings: ReloadableSettings,
+    explicit?: readonly ("batchSize" | "batchTimeoutMs")[],
+  ): void {
     const { netlink, performance, advanced } = settings;
     const { include, exclude } = netlink;
     this.#settings = Object.freeze({
@@ -205,7 +217,8 @@ export class NeighSync implements AsyncDisposable {
       }),
       advanced,
     });
-    this.#parts?.writer.tune(this.#settings.performance);
+    this.#tuner.configure(this.#settings.performance, explicit);
+    this.#parts?.writer.tune(this.#tuner.settings);
     this.#parts?.publisher.choose({ include, exclude }, this.#feed);
     this.#parts?.writer.pump();
     this.#housekeeping.rescheduleAudit();
@@ -477,7 +490,19 @@ export class NeighSync implements AsyncDisposable {
   #everySecond(now: number): void {
     const { policy, writer } = this.#parts!;
     // Looked at each second, its window is exact.
-    this.health();
+    const snapshot = this.snapshot();
+    this.#judge.judge(snapshot, now);
+    const reason = this.#tuner.look(now, snapshot);
+    if (reason !== undefined) {
+      writer.tune(this.#tuner.settings);
+      const { batchSize, batchTimeoutMs } = this.#tuner.settings;
+      log.info("batches are of {batchSize} keys or {batchTimeoutMs} ms now ({reason})", {
+        event: "neighsync.tuned",
+        batchSize,
+        batchTimeoutMs,
+        reason,
+      });
+    }
     if (policy !== undefined && now >= policy.deadline && this.#parts!.sink.connected) {
       policy.expire(now).catch((error) => log.warn("the policy was not read: {error}", { error }));
     }

@@ -480,3 +480,17 @@ class TestWarmTables implements WarmTables {
     return Promise.resolve(true);
   }
 }
+
+Deno.test("NeighSync tunes its batches, but what is written down", async () => {
+  // A minute passes with every tick of a second.
+  const clock = { now: () => 100 * performance.now() };
+  await using stage = new Stage({
+    clock,
+    performance: { autoTune: true, batchTimeoutMs: 10 },
+    advanced: { memoryLimit: 1 },
+  });
+  await stage.sync.start();
+  await until("smaller batches", () => stage.sync.snapshot().tuning.batchSize === 67);
+  const { tuning } = stage.sync.snapshot();
+  deepEqual([tuning.lastReason, tuning.lowered, tuning.batchTimeoutMs], ["memory", 1, 10]);
+});

@@ -78,6 +78,8 @@ const COUNTERS: readonly (readonly [name: string, help: string, read: Read])[] =
     "Changes replaced by later ones before they were written",
     (now) => now.coalesced,
   ],
+  ["tunings_raised_total", "Times batches were made larger", (now) => now.tuning.raised],
+  ["tunings_lowered_total", "Times batches were made smaller", (now) => now.tuning.lowered],
   ["malformed_total", "Messages that could not be read", (now) => now.kernel.malformed],
   [
     "unknown_ifindex_total",
@@ -122,6 +124,16 @@ const GAUGES: readonly (readonly [name: string, help: string, read: Read])[] = [
     "warm_restart_state",
     "0 none, 1 initialized, 2 restored, 3 reconciled",
     (now) => WARM_STATES.indexOf(now.warmRestart),
+  ],
+  [
+    "tuned_batch_size",
+    "Keys that make a batch worth sending, now",
+    (now) => now.tuning.batchSize,
+  ],
+  [
+    "tuned_batch_timeout_seconds",
+    "How long a key waits for company, now",
+    (now) => now.tuning.batchTimeoutMs / 1000,
   ],
   ["loop_lag_seconds", "How late the event loop is", (now) => now.loopLagMs / 1000],
   ["uptime_seconds", "Since the start", (now) => now.uptimeMs / 1000],

@@ -48,6 +48,8 @@ export type {
   HistogramSnapshot,
   MonitorSnapshot,
   NeighSyncSnapshot,
+  TuneReason,
+  TuningSnapshot,
   WarmRestartPhase,
 } from "./snapshot.ts";
 export type {

@@ -168,6 +168,11 @@ const PERFORMANCE = {
     help: "Least time between the starts of two batches",
     group: "Performance",
   }),
+  autoTune: option(boolean(), false, {
+    help: "Adapt size and time-out of batches, where they are not set",
+    aliases: ["auto-tune"],
+    group: "Performance",
+  }),
 } as const;
 
 const DAEMON = {

@@ -12,7 +12,7 @@ import type { ResolvedNeighSyncSettings } from "./settings.ts";
 /** Settings that requests may change, by section. */
 const CHANGEABLE: Readonly<Record<string, readonly string[]>> = {
   netlink: ["include", "exclude"],
-  performance: ["batchSize", "batchTimeoutMs", "maxBatch", "lingerMs"],
+  performance: ["batchSize", "batchTimeoutMs", "maxBatch", "lingerMs", "autoTune"],
   advanced: ["auditIntervalSec", "flushTimeoutMs", "memoryLimit"],
 };
 

@@ -73,6 +73,8 @@ export interface ResolvedPerformanceSettings {
   readonly dedupe: boolean;
   /** Least time between the starts of two batches, 0 to 1,000 ms, default 1: events that come one by one share a batch. */
   readonly lingerMs: number;
+  /** Adapt `batchSize` and `batchTimeoutMs` to what happens, each only where nobody has set it. Default false. */
+  readonly autoTune: boolean;
 }
 
 /** Where measurements can be fetched. */

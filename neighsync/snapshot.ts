@@ -66,6 +66,35 @@ export type WarmRestartPhase =
   /** It is over: what differed was written. */
   | "reconciled";
 
+/** Why batches were made larger or smaller. */
+export type TuneReason =
+  /** More than one change in twenty failed. */
+  | "errors"
+  /** The process has more memory than it should. */
+  | "memory"
+  /** Less was written than came in. */
+  | "backlog"
+  /** One change in a hundred took longer than 50 ms. */
+  | "latency"
+  /** Nothing is wrong: back to what is configured. */
+  | "calm";
+
+/** What the automatic tuning of batches did. */
+export interface TuningSnapshot {
+  /** It is on. */
+  readonly enabled: boolean;
+  /** Keys that make a batch worth sending, now. */
+  readonly batchSize: number;
+  /** How long a key waits for company, now, milliseconds. */
+  readonly batchTimeoutMs: number;
+  /** Times batches were made larger. */
+  readonly raised: number;
+  /** Times they were made smaller. */
+  readonly lowered: number;
+  /** Why, the last time; empty before the first. */
+  readonly lastReason: TuneReason | "";
+}
+
 /** How the daemon does. Counts are since it was made and never go down. */
 export interface NeighSyncSnapshot {
   /** Milliseconds since the start. */
@@ -132,6 +161,8 @@ export interface NeighSyncSnapshot {
   readonly redisLatency: HistogramSnapshot;
   /** Changes in a batch. */
   readonly batchSize: HistogramSnapshot;
+  /** How batches are tuned. */
+  readonly tuning: TuningSnapshot;
   /** The kernel's side; all zeros before it was joined. */
   readonly kernel: MonitorSnapshot;
 }

@@ -12,7 +12,12 @@ import type { KernelFeed } from "./kernel_feed.ts";
 import type { FilterFacts } from "./protocol/filter.ts";
 import type { Publisher } from "./publisher.ts";
 import type { Sink } from "./sink.ts";
-import type { MonitorSnapshot, NeighSyncSnapshot, WarmRestartPhase } from "./snapshot.ts";
+import type {
+  MonitorSnapshot,
+  NeighSyncSnapshot,
+  TuningSnapshot,
+  WarmRestartPhase,
+} from "./snapshot.ts";
 import type { Writer } from "./writer.ts";
 
 /** Who counts what; parts that are not there yet count nothing. */
@@ -24,6 +29,7 @@ export interface SnapshotParts {
   readonly answeredAt: number;
   readonly memoryLimit: number;
   readonly warmRestart: WarmRestartPhase;
+  readonly tuning: TuningSnapshot;
   readonly writer: Writer | undefined;
   readonly publisher: Publisher | undefined;
   readonly sink: Sink | undefined;
@@ -72,6 +78,7 @@ export function takeSnapshot(parts: SnapshotParts): NeighSyncSnapshot {
     eventLatency: writer?.eventLatency.snapshot() ?? EMPTY,
     redisLatency: writer?.redisLatency.snapshot() ?? EMPTY,
     batchSize: writer?.batchSize.snapshot() ?? EMPTY,
+    tuning: parts.tuning,
     kernel: feed?.snapshot() ?? NO_KERNEL,
   });
 }

@@ -54,6 +54,14 @@ export function quiet(
     eventLatency: durations(0.002, 0.002, 0.003),
     redisLatency: durations(0.001),
     batchSize: new Histogram([1, 5, 10]).snapshot(),
+    tuning: {
+      enabled: false,
+      batchSize: 100,
+      batchTimeoutMs: 10,
+      raised: 0,
+      lowered: 0,
+      lastReason: "",
+    },
     ...changes,
     kernel: {
       driver: "linux",
