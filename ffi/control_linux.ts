@@ -6,9 +6,11 @@
 import { ADDRESS_BYTES, AF_INET, AF_INET6 } from "./address.ts";
 import {
   IP_PKTINFO,
+  IP_RECVORIGDSTADDR,
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_PKTINFO,
+  IPV6_RECVORIGDSTADDR,
   SOL_UDP,
   UDP_GRO,
   UDP_SEGMENT,
@@ -78,6 +80,12 @@ export function readControls(
         const index = view.getUint32(data + IN6_PKTINFO.ifindex, true);
         locals.setUint32(into + SOCKADDR_IN6.scope_id, index, true);
       }
+    } else if (
+      level === IPPROTO_IP && type === IP_RECVORIGDSTADDR ||
+      level === IPPROTO_IPV6 && type === IPV6_RECVORIGDSTADDR
+    ) {
+      // A whole address: where it was going before netfilter brought it here, the port included.
+      copySocketAddress(view, data, length - CMSGHDR.size, locals, into);
     }
     at += controlSpace(length - CMSGHDR.size);
   }
@@ -121,6 +129,18 @@ export function writeSourceControl(
   const scope = locals.getUint32(from + SOCKADDR_IN6.scope_id, true);
   view.setUint32(data + IN6_PKTINFO.ifindex, scope, true);
   return controlSpace(IN6_PKTINFO.size);
+}
+
+/** Copies a `sockaddr`; what is longer than an address of ours, or no whole one, is none. */
+function copySocketAddress(
+  view: DataView,
+  from: number,
+  bytes: number,
+  into: DataView,
+  at: number,
+): void {
+  if (bytes < SOCKADDR_IN.size || bytes > ADDRESS_BYTES) return;
+  for (let i = 0; i < bytes; i += 4) into.setUint32(at + i, view.getUint32(from + i));
 }
 
 function writeHeader(view: DataView, at: number, bytes: number, level: number, type: number): void {

@@ -31,6 +31,8 @@ export interface DatagramTraits {
   readonly errorQueue: boolean;
   /** Datagrams the kernel dropped for want of buffer are counted. */
   readonly dropCounter: boolean;
+  /** `mark`, `device`, `fragment`, `reuseAddress` and `transparent` of {@linkcode DatagramOptions} take effect. */
+  readonly options: boolean;
 }
 
 /** How to open a socket. */
@@ -51,6 +53,25 @@ export interface DatagramOptions {
   readonly receiveBufferBytes?: number;
   /** Wanted kernel send buffer, bytes; the kernel may give less. 0 leaves its default. */
   readonly sendBufferBytes?: number;
+  /** Netfilter mark of what is sent (`SO_MARK`). 0, the default, is none; others need privileges. */
+  readonly mark?: number;
+  /** Send and receive through this network interface only (`SO_BINDTODEVICE`). */
+  readonly device?: string;
+  /**
+   * Whether datagrams may be cut into fragments on their way; those that are too long are lost otherwise
+   * (`IP_MTU_DISCOVER`). Default: the system's choice.
+   */
+  readonly fragment?: boolean;
+  /** Other sockets may have the address as well (`SO_REUSEADDR`, `SO_REUSEPORT`). Default false. */
+  readonly reuseAddress?: boolean;
+  /**
+   * Have addresses that are not this host's (`IP_TRANSPARENT`): take datagrams for others, which netfilter's TPROXY hands
+   * over, with their address and port in {@linkcode DatagramBatch.locals}, and send in the name of others. Needs the
+   * `options` trait and privileges. Takes the place of {@linkcode DatagramOptions.packetInfo}.
+   */
+  readonly transparent?: boolean;
+  /** Receive from here only; in the family of `bind`. What is sent may still go anywhere. */
+  readonly remote?: SocketAddress;
 }
 
 /** Monotonic counts of one socket: the numbers that explain most performance reports. */

@@ -337,6 +337,45 @@ const SUITE: readonly ContractCase<Subject>[] = [
     await given.host.close();
   }],
 
+  ["receives from one address only where it was told to, and sends anywhere", async (given) => {
+    for (const bind of [LOOPBACK, LOOPBACK6]) {
+      const [peer, stranger] = [await open(given, bind), await open(given, bind)];
+      const socket = await open(given, bind, { remote: peer.local });
+      const batch = given.host.createBatch(2, 64);
+      for (const [from, byte] of [[stranger, 1], [peer, 2]] as const) {
+        batch.count = 0;
+        put(batch, socket.local, Uint8Array.of(byte));
+        from.send(batch);
+      }
+      deepEqual((await collect(given, socket, 1)).datagrams, [Uint8Array.of(2)]);
+      batch.count = 0;
+      put(batch, peer.local, Uint8Array.of(3));
+      put(batch, stranger.local, Uint8Array.of(4));
+      socket.send(batch);
+      deepEqual((await collect(given, peer, 1)).datagrams, [Uint8Array.of(3)]);
+      deepEqual((await collect(given, stranger, 1)).datagrams, [Uint8Array.of(4)]);
+    }
+  }],
+
+  ["has the addresses of others only with the options trait and the privilege", async (given) => {
+    const opening = async () => await open(given, LOOPBACK, { transparent: true });
+    if (!given.host.traits.options || Deno.uid() !== 0) {
+      await rejects(opening, { code: "ffi.no-transparent" });
+      return;
+    }
+    const socket = await opening();
+    // An address of nobody here, and a port of its own choice: netfilter would bring a datagram for it.
+    const other: SocketAddress = { family: "ipv4", address: "192.0.2.7", port: 7777 };
+    const sender = await open(given, other, { transparent: true, reuseAddress: true });
+    const batch = given.host.createBatch(1, 64);
+    put(batch, socket.local, pattern(5));
+    sender.send(batch);
+    const into = given.host.createBatch(1, 64);
+    await given.until(() => socket.receiveNow(into) === 1, "the datagram");
+    deepEqual(readAddress(into.peers, 0), other);
+    deepEqual(readAddress(into.locals, 0), socket.local);
+  }],
+
   ["takes turns only on a thread of its own", async (given) => {
     if (given.options.wait !== "thread") {
       throws(() => given.host.turn(0), TypeError);

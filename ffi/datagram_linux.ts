@@ -139,6 +139,7 @@ function probe(library: Libc): DatagramTraits {
     errorQueue: takes(IPPROTO_IP, IP_RECVERR, 1),
     dropCounter:
       library.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, new Uint32Array([64])) === 0,
+    options: true,
   });
   library.close(fd);
   return traits;

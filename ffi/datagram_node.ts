@@ -9,7 +9,8 @@
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { platform } from "node:process";
 import { setImmediate } from "node:timers";
-import { ADDRESS_BYTES, formatAddress, type SocketAddress } from "./address.ts";
+import { CapabilityError } from "../internal/errors.ts";
+import { ADDRESS_BYTES, equalAddress, formatAddress, type SocketAddress } from "./address.ts";
 import type {
   DatagramCounters,
   DatagramError,
@@ -37,6 +38,7 @@ const TRAITS: DatagramTraits = Object.freeze({
   packetInfo: false,
   errorQueue: false,
   dropCounter: false,
+  options: false,
 });
 
 class NodeDatagramHost implements DatagramHost {
@@ -55,6 +57,14 @@ class NodeDatagramHost implements DatagramHost {
 
   async open(options: DatagramOptions): Promise<DatagramSocket> {
     if (this.#closed) throw new TypeError("Cannot open a datagram socket: the host is closed");
+    if (options.transparent === true) {
+      const why = "this runtime does not let a program have the addresses of others";
+      throw new CapabilityError(
+        "ffi.no-transparent",
+        `Cannot take datagrams at ${formatAddress(options.bind)} for other hosts: ${why}`,
+        { capability: "transparent", why, remedy: "run with --allow-ffi on Linux" },
+      );
+    }
     const socket = await bindSocket(options);
     if (this.#closed) {
       await new Promise<void>((resolve) => socket.close(resolve));
@@ -99,6 +109,9 @@ class NodeDatagramSocket implements DatagramSocket {
   readonly #outbox: Outbox;
   readonly #pending = new PendingReceives();
   readonly #errors: DatagramError[] = [];
+  /** The only one who may send, and the one who does. */
+  readonly #remote: DataView<ArrayBuffer> | undefined;
+  readonly #sender = new DataView(new ArrayBuffer(ADDRESS_BYTES));
   // A ring of what arrived and was not received yet: entries [head, head + queued), modulo its length.
   readonly #payloads: (Uint8Array | undefined)[] = new Array(QUEUE_DATAGRAMS).fill(undefined);
   readonly #senders: (RemoteInfo | undefined)[] = new Array(QUEUE_DATAGRAMS).fill(undefined);
@@ -136,6 +149,10 @@ class NodeDatagramSocket implements DatagramSocket {
       () => socket.getSendBufferSize(),
     );
     this.#outbox = new Outbox(socket);
+    if (options.remote !== undefined) {
+      this.#remote = new DataView(new ArrayBuffer(ADDRESS_BYTES));
+      this.#texts.check(options.remote, this.#remote);
+    }
     socket.on("message", (payload, sender) => this.#arrived(payload, sender));
     socket.on("error", (error) => this.#failed(error));
   }
@@ -252,6 +269,10 @@ class NodeDatagramSocket implements DatagramSocket {
 
   #arrived(payload: Uint8Array, sender: RemoteInfo): void {
     if (this.#closing !== undefined) return;
+    if (this.#remote !== undefined) {
+      this.#texts.write(sender.address, sender.port, this.#sender, 0);
+      if (!equalAddress(this.#sender, 0, this.#remote, 0)) return;
+    }
     this.#receiveCalls++;
     if (
       this.#queued === QUEUE_DATAGRAMS || this.#queuedBytes + payload.length > QUEUE_BYTES

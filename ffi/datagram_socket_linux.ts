@@ -49,6 +49,7 @@ import type {
   DatagramSocket,
   DatagramTraits,
 } from "./datagram.ts";
+import { configureDatagrams, connectDatagrams } from "./datagram_options_linux.ts";
 import { LinuxDatagramBatch, type ReceiveHeaders } from "./datagram_batch_linux.ts";
 import { PendingReceives } from "./datagram_pending.ts";
 import { SendState, type SendVector } from "./datagram_send_linux.ts";
@@ -116,8 +117,14 @@ export class LinuxDatagramSocket implements DatagramSocket {
     this.#fd = fd;
     if (ipv6) this.#set(IPPROTO_IPV6, IPV6_V6ONLY, dual ? 0 : 1);
     if (options.reusePort === true) this.#set(SOL_SOCKET, SO_REUSEPORT, 1);
+    try {
+      configureDatagrams(library, fd, options, { ipv4: !ipv6 || dual, ipv6 });
+    } catch (error) {
+      library.close(fd);
+      throw error;
+    }
     // On a dual-stack socket the one of IPv6 tells mapped addresses as well, but only that of IPv4 knows broadcasts.
-    const packetInfo = options.packetInfo === true &&
+    const packetInfo = options.packetInfo === true && options.transparent !== true &&
       (!ipv6 || this.#set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)) &&
       ((ipv6 && !dual) || this.#set(IPPROTO_IP, IP_PKTINFO, 1));
     const errorQueue = (!ipv6 || this.#set(IPPROTO_IPV6, IPV6_RECVERR, 1)) &&
@@ -131,6 +138,14 @@ export class LinuxDatagramSocket implements DatagramSocket {
       const errno = library.errno();
       library.close(fd);
       throw systemError("bind", errno, what);
+    }
+    if (options.remote !== undefined) {
+      try {
+        connectDatagrams(library, fd, options.remote);
+      } catch (error) {
+        library.close(fd);
+        throw error;
+      }
     }
     library.getsockname(fd, sockaddr, new Uint32Array([ADDRESS_BYTES]));
     this.#sockaddr = sockaddr;
