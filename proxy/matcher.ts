@@ -11,7 +11,7 @@ import { type DomainIndex, DomainIndexBuilder } from "./matcher_domain.ts";
 import { type IpIndex, IpIndexBuilder } from "./matcher_ip.ts";
 import { KeywordIndex } from "./matcher_keyword.ts";
 import { PortSet } from "./matcher_ports.ts";
-import { compileRegex } from "./regex.ts";
+import { RegexIndex } from "./matcher_regex.ts";
 import type { Network } from "./config_types.ts";
 import type { DefaultCondition, RuleCondition } from "./rule_types.ts";
 
@@ -61,7 +61,6 @@ interface Leaf {
   readonly clashMode: string | undefined;
   readonly outbound: ReadonlySet<string> | undefined;
   readonly asksDestination: boolean;
-  readonly regexes: readonly RegExp[];
   /** Whether an unknown address counts as a hit. */
   readonly acceptsEmpty: boolean;
   readonly asksSource: boolean;
@@ -99,6 +98,7 @@ export class ConditionPlan {
   readonly #nodes: readonly Node[];
   readonly #domains: DomainIndex;
   readonly #keywords: KeywordIndex;
+  readonly #regexes: RegexIndex;
   readonly #targets: IpIndex;
   readonly #sources: IpIndex;
   // Scratch of one call: `marks[id] === stamp` says hit. Nothing of it is seen outside.
@@ -110,9 +110,6 @@ export class ConditionPlan {
   #sourcesDone = false;
   #family: 0 | 4 | 6 = 0;
   #anyAddress = false;
-  #name = "";
-  /** The name as regular expressions see it; made when the first one asks. */
-  #lowered: string | undefined;
 
   /**
    * Compiles conditions.
@@ -128,6 +125,7 @@ export class ConditionPlan {
     this.#nodes = conditions.map((condition) => compiler.node(condition, PLAIN_USE));
     this.#domains = compiler.domains.build();
     this.#keywords = new KeywordIndex(compiler.keywords);
+    this.#regexes = new RegexIndex(compiler.regexes);
     this.#targets = compiler.targets.build();
     this.#sources = compiler.sources.build();
     this.#targetMarks = new Uint32Array(compiler.count);
@@ -227,11 +225,7 @@ export class ConditionPlan {
   #destinationHit(leaf: Leaf, request: ConnectionRequest): boolean {
     if (!this.#targetsDone) this.#lookUpTargets(request);
     if (this.#targetMarks[leaf.id] === this.#stamp) return true;
-    if (leaf.acceptsEmpty && !this.#anyAddress) return true;
-    if (leaf.regexes.length === 0 || this.#name === "") return false;
-    const name = this.#lowered ??= lowered(this.#name);
-    for (const regex of leaf.regexes) if (regex.test(name)) return true;
-    return false;
+    return leaf.acceptsEmpty && !this.#anyAddress;
   }
 
   #sourceHit(leaf: Leaf, request: ConnectionRequest): boolean {
@@ -260,16 +254,11 @@ export class ConditionPlan {
     }
     const sniffed = sniffedHost !== undefined && sniffedHost !== "";
     const name = sniffed ? sniffedHost : this.#family === 0 ? host : "";
-    this.#name = name;
-    this.#lowered = undefined;
     if (name === "") return;
     this.#domains.match(name, this.#targetMarks, this.#stamp);
     this.#keywords.match(name, this.#targetMarks, this.#stamp);
+    this.#regexes.match(name, this.#targetMarks, this.#stamp);
   }
-}
-
-function lowered(name: string): string {
-  return (name.endsWith(".") ? name.slice(0, -1) : name).toLowerCase();
 }
 
 function has(set: ReadonlySet<string> | undefined, value: string | undefined): boolean {
@@ -284,6 +273,7 @@ function asked(leaf: Leaf): number {
 class Compiler {
   readonly domains = new DomainIndexBuilder();
   readonly keywords: (readonly [string, number])[] = [];
+  readonly regexes: (readonly [string, number])[] = [];
   readonly targets = new IpIndexBuilder();
   readonly sources = new IpIndexBuilder();
   count = 0;
@@ -318,6 +308,7 @@ class Compiler {
     for (const name of condition.domain) this.domains.addName(name, id);
     for (const suffix of condition.domainSuffix) this.domains.addSuffix(suffix, id);
     for (const keyword of condition.domainKeyword) this.keywords.push([keyword, id]);
+    for (const source of condition.domainRegex) this.regexes.push([source, id]);
     const setUse = {
       matchSource: condition.ruleSetIpCidrMatchSource,
       acceptEmpty: condition.ruleSetIpCidrAcceptEmpty,
@@ -338,7 +329,6 @@ class Compiler {
       asksDestination: targetBlocks.length + condition.domain.length +
           condition.domainSuffix.length + condition.domainKeyword.length +
           condition.domainRegex.length > 0,
-      regexes: condition.domainRegex.map(compileRegex),
       acceptsEmpty: use.acceptEmpty && targetBlocks.length > 0,
       asksSource: sourceBlocks.length > 0,
       sourcePorts: portsOf(condition.sourcePort, condition.sourcePortRange),

@@ -1,4 +1,4 @@
-import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { deepEqual, equal, ok } from "node:assert/strict";
 import { isIP } from "node:net";
 import { type Random, seededRandom } from "../internal/random.ts";
 import { PRIVATE_BLOCKS, readIp, readIpBlock } from "./ip_text.ts";
@@ -7,7 +7,6 @@ import { DomainIndexBuilder } from "./matcher_domain.ts";
 import { PortSet } from "./matcher_ports.ts";
 import { checkShape } from "./options.ts";
 import { EMPTY_CONDITION } from "./options_conditions.ts";
-import { compileRegex, regexProblem } from "./regex.ts";
 import {
   compileDns,
   compileRoute,
@@ -380,61 +379,4 @@ Deno.test("PortSet answers the same as a list and as a bitmap", () => {
       port >= 65_500;
     if (few.has(port) !== expected || many.has(port) !== expected) throw new Error(`port ${port}`);
   }
-});
-
-Deno.test("compileRegex() reads RE2's syntax", () => {
-  const hits: readonly [string, string, boolean][] = [
-    ["^a\\-b$", "a-b", true],
-    ["a{,3}", "a{,3}", true],
-    ["a{2}", "aa", true],
-    ["[]x]", "]", true],
-    ["[^]x]", "x", false],
-    ["[[:digit:]-]+$", "1-2", true],
-    ["(?P<n>a)b", "ab", true],
-    ["(?:a|b)c", "bc", true],
-    ["\\Qa.b\\E$", "a.b", true],
-    ["\\Qa.b\\E$", "axb", false],
-    ["\\Ab", "ab", false],
-    ["a\\z", "ab", false],
-    ["\\x41\\x{42}\\103", "ABC", true],
-    ["\\pL+\\p{Greek}", "aω", true],
-    ["\\PL", "a", false],
-    ["a.b", "a\nb", false],
-    ["(?s)a.b", "a\nb", true],
-    ["a.b", "a\u2028b", true],
-    ["(?i)ABC", "abc", true],
-    ["[\\s]", "\v", false],
-    ["\\S", " ", false],
-    ["\\_\\:", "_:", true],
-    ["[a\\]]", "]", true],
-    ["x]}", "x]}", true],
-    ["\\bads\\b", "my.ads.test", true],
-  ];
-  for (const [source, text, expected] of hits) {
-    equal(compileRegex(source).test(text), expected, `${source} on ${text}`);
-  }
-});
-
-Deno.test("regexProblem() names what RE2 and this build do not have", () => {
-  const problems: readonly [string, RegExp][] = [
-    ["a(?=b)", /look-around/],
-    ["(?<!a)b", /look-around/],
-    ["(a)\\1", /back-references/],
-    ["a{1001}", /above 1000/],
-    ["(", /out of place/],
-    ["a**", /out of place/],
-    ["[a", /not closed/],
-    ["[[:foo:]]", /\[:foo:\]/],
-    ["\\C", /\\C/],
-    ["\\", /backslash/],
-    ["a(?i)b", /beginning/],
-    ["(?U)a", /ungreedy/],
-    ["\\p{Nonsense}", /out of place/],
-  ];
-  for (const [source, expected] of problems) {
-    const problem = regexProblem(source);
-    ok(problem !== undefined && expected.test(problem), `${source}: ${problem}`);
-    throws(() => compileRegex(source), /^SyntaxError: Cannot use the expression: /);
-  }
-  equal(regexProblem("^a+\\.b$"), undefined);
 });

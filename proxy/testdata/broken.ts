@@ -452,14 +452,14 @@ export const BROKEN: readonly BrokenConfig[] = [
     name: "a broken regular expression",
     text: `{ "route": { "rules": [{ "domain_regex": ["^ok$", "(a"], "outbound": "direct" }] } }`,
     problems: [
-      'route.rules[0].domain_regex[1] (1:51): is "(a", expected a regular expression in RE2 syntax: a bracket or a repetition is out of place',
+      'route.rules[0].domain_regex[1] (1:51): is "(a", expected a regular expression in RE2 syntax: a bracket is not closed, at character 1',
     ],
   },
   {
     name: "look-around",
     text: `{ "route": { "rules": [{ "domain_regex": "^(?!www)", "outbound": "direct" }] } }`,
     problems: [
-      'route.rules[0].domain_regex (1:42): is "^(?!www)", expected a regular expression in RE2 syntax: look-around is not part of RE2',
+      'route.rules[0].domain_regex (1:42): is "^(?!www)", expected a regular expression in RE2 syntax: look-around is not part of RE2, at character 2',
     ],
   },
   {

@@ -6,8 +6,8 @@
 
 import { isIP } from "node:net";
 import type { ConnectionRequest } from "../matcher.ts";
-import { compileRegex } from "../regex.ts";
 import type { DefaultCondition, RuleCondition } from "../rule_types.ts";
+import { compileRegex } from "./regex_oracle.ts";
 
 type RuleSets = ReadonlyMap<string, readonly RuleCondition[]>;
 
