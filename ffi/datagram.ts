@@ -11,6 +11,7 @@ import { CapabilityError } from "../internal/errors.ts";
 import { Slab } from "../internal/bytes/slab.ts";
 import { ADDRESS_BYTES, type SocketAddress } from "./address.ts";
 import { resolveDriver } from "./capabilities.ts";
+import type { ReactorChoice } from "./shared_loop.ts";
 
 /** Which driver a caller wants: the best there is, the kernel's or an error, or the portable one. */
 export type Driver = "auto" | "fast" | "portable";
@@ -254,7 +255,7 @@ export interface DatagramHostOptions {
    */
   readonly wait?: "events" | "thread";
   /** Which readiness bridge `events` uses on Linux. Default `auto`: io_uring where it works, else the poll worker. */
-  readonly reactor?: "auto" | "uring" | "worker";
+  readonly reactor?: ReactorChoice;
 }
 
 /**

@@ -32,7 +32,8 @@ import { ErrorQueueReader } from "./error_queue_linux.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
 import { readPathMtu } from "./path_mtu_linux.ts";
 import type { Reactor } from "./reactor.ts";
-import { openReactor } from "./reactor_linux.ts";
+import type { ReactorChoice } from "./shared_loop.ts";
+import { chooseReactor } from "./shared_loop_linux.ts";
 import { ThreadLoop } from "./thread_loop_linux.ts";
 
 /**
@@ -45,15 +46,17 @@ import { ThreadLoop } from "./thread_loop_linux.ts";
  */
 export async function openLinuxHost(
   wait: "events" | "thread",
-  reactor: "auto" | "uring" | "worker",
+  reactor: ReactorChoice,
 ): Promise<DatagramHost> {
   const library = requireLibc();
   const traits = probe(library);
   if (wait === "events") {
-    return new LinuxDatagramHost(library, traits, await openReactor(reactor), undefined);
+    const chosen = await chooseReactor(reactor);
+    const shared = chosen.shared !== undefined;
+    return new LinuxDatagramHost(library, traits, chosen.reactor, undefined, shared);
   }
   const loop = new ThreadLoop();
-  return new LinuxDatagramHost(library, traits, loop, loop);
+  return new LinuxDatagramHost(library, traits, loop, loop, false);
 }
 
 class LinuxDatagramHost implements DatagramHost {
@@ -62,6 +65,8 @@ class LinuxDatagramHost implements DatagramHost {
   readonly #context: SocketContext;
   readonly #sockets = new Set<LinuxDatagramSocket>();
   readonly #loop: ThreadLoop | undefined;
+  /** The reactor is somebody else's to close. */
+  readonly #shared: boolean;
   #closed = false;
 
   constructor(
@@ -69,9 +74,11 @@ class LinuxDatagramHost implements DatagramHost {
     traits: DatagramTraits,
     reactor: Reactor,
     loop: ThreadLoop | undefined,
+    shared: boolean,
   ) {
     this.traits = traits;
     this.#loop = loop;
+    this.#shared = shared;
     this.#context = {
       library,
       reactor,
@@ -108,7 +115,7 @@ class LinuxDatagramHost implements DatagramHost {
   async close(): Promise<void> {
     this.#closed = true;
     for (const socket of [...this.#sockets]) await socket.close();
-    await this.#context.reactor.close();
+    if (!this.#shared) await this.#context.reactor.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -110,6 +110,7 @@ export {
   type RelayResult,
   type RelayTraits,
 } from "./relay.ts";
+export { LINGER_MS, openSharedLoop, type ReactorChoice, type SharedLoop } from "./shared_loop.ts";
 export {
   type ConnectOptions,
   type ConstantBuffer,

@@ -15,6 +15,7 @@
 import { CapabilityError, type SystemError } from "../internal/errors.ts";
 import { resolveDriver } from "./capabilities.ts";
 import type { Driver } from "./datagram.ts";
+import type { ReactorChoice } from "./shared_loop.ts";
 
 /** What a socket can do. True or false, never "maybe". */
 export interface NetlinkTraits {
@@ -234,7 +235,7 @@ export interface NetlinkHostOptions {
   /** Default `auto`. */
   readonly driver?: Driver;
   /** Which readiness bridge is used on Linux. Default `auto`: io_uring where it works, else the poll worker. */
-  readonly reactor?: "auto" | "uring" | "worker";
+  readonly reactor?: ReactorChoice;
   /** The `ip` program, for the portable driver. Default `ip`, looked for in `PATH`. */
   readonly program?: string;
 }

@@ -19,7 +19,8 @@ import { type Libc, requireLibc } from "./libc_linux.ts";
 import type { NetlinkHost, NetlinkOptions, NetlinkSocket } from "./netlink.ts";
 import { LinuxNetlinkSocket } from "./netlink_socket_linux.ts";
 import type { Reactor } from "./reactor.ts";
-import { openReactor } from "./reactor_linux.ts";
+import type { ReactorChoice } from "./shared_loop.ts";
+import { chooseReactor } from "./shared_loop_linux.ts";
 
 /**
  * Opens a host of the kernel's driver.
@@ -29,9 +30,10 @@ import { openReactor } from "./reactor_linux.ts";
  * @throws {SystemError} When the process has no descriptors left.
  */
 export async function openLinuxNetlinkHost(
-  reactor: "auto" | "uring" | "worker",
+  reactor: ReactorChoice,
 ): Promise<NetlinkHost> {
-  return new LinuxNetlinkHost(requireLibc(), await openReactor(reactor));
+  const chosen = await chooseReactor(reactor);
+  return new LinuxNetlinkHost(requireLibc(), chosen.reactor, chosen.shared !== undefined);
 }
 
 class LinuxNetlinkHost implements NetlinkHost {
@@ -39,12 +41,15 @@ class LinuxNetlinkHost implements NetlinkHost {
   readonly fallbackReason = "";
   readonly #library: Libc;
   readonly #reactor: Reactor;
+  /** The reactor is somebody else's to close. */
+  readonly #shared: boolean;
   readonly #sockets = new Set<LinuxNetlinkSocket>();
   #closed = false;
 
-  constructor(library: Libc, reactor: Reactor) {
+  constructor(library: Libc, reactor: Reactor, shared: boolean) {
     this.#library = library;
     this.#reactor = reactor;
+    this.#shared = shared;
   }
 
   // deno-lint-ignore require-await -- the contract's refusals are rejections
@@ -72,7 +77,7 @@ class LinuxNetlinkHost implements NetlinkHost {
   async close(): Promise<void> {
     this.#closed = true;
     for (const socket of [...this.#sockets]) await socket.close();
-    await this.#reactor.close();
+    if (!this.#shared) await this.#reactor.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -5,6 +5,7 @@ import { SystemError } from "../internal/errors.ts";
 import type { Reactor } from "./reactor.ts";
 import { openRing } from "./io_uring_linux.ts";
 import { openReactor } from "./reactor_linux.ts";
+import { openSharedLoop } from "./shared_loop.ts";
 import { ThreadLoop } from "./thread_loop_linux.ts";
 
 interface Subject {
@@ -15,9 +16,13 @@ interface Subject {
 
 const library = bindAll();
 
-async function open(kind: "thread" | "uring" | "worker"): Promise<Subject> {
-  const reactor = kind === "thread" ? new ThreadLoop() : await openReactor(kind);
-  equal(reactor.kind, kind);
+async function open(kind: "thread" | "shared" | "uring" | "worker"): Promise<Subject> {
+  const reactor = kind === "thread"
+    ? new ThreadLoop()
+    : kind === "shared"
+    ? await openSharedLoop()
+    : await openReactor(kind);
+  equal(reactor.kind, kind === "shared" ? "thread" : kind);
   return {
     reactor,
     until: async (done, what) => {
@@ -267,7 +272,7 @@ const suite: readonly (readonly [string, (subject: Subject) => Promise<void>])[]
 
 const EXIT_PROGRAM = new URL("./testdata/reactor_exit.ts", import.meta.url).pathname;
 const reason = library === undefined ? "no C library" : undefined;
-for (const kind of ["thread", "uring", "worker"] as const) {
+for (const kind of ["thread", "shared", "uring", "worker"] as const) {
   let missing = reason;
   if (missing === undefined && kind === "uring") {
     const ring = openRing(library!);
@@ -291,7 +296,7 @@ for (const kind of ["thread", "uring", "worker"] as const) {
   }
 }
 
-for (const kind of ["uring", "worker"] as const) {
+for (const kind of ["shared", "uring", "worker"] as const) {
   for (const how of ["closed", "unref"] as const) {
     Deno.test({
       name: `a process with a Reactor (${kind}) that is ${how} exits by itself`,

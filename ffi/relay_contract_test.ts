@@ -9,6 +9,7 @@ import { countDescriptors } from "./fd_linux.ts";
 import { openRing } from "./io_uring_linux.ts";
 import { bindAll, libc, libcRefusal } from "./libc_linux.ts";
 import { openRelayHost, type Relay, type RelayHost, type RelayOptions } from "./relay.ts";
+import { openSharedLoop, type SharedLoop } from "./shared_loop.ts";
 import {
   openStreamHost,
   STREAM_END,
@@ -467,13 +468,22 @@ const SUITE: readonly ContractCase<Subject>[] = [
 interface Row {
   readonly options: StreamHostOptions;
   readonly relay: "fast" | "portable";
+  /** In a loop that is shared with the runtime. */
+  readonly shared?: boolean;
 }
 
-function row({ options, relay }: Row, missing: () => string): ContractDriver<Subject> {
+interface Opened extends Subject {
+  readonly loop: SharedLoop | undefined;
+}
+
+function row(given: Row, missing: () => string): ContractDriver<Opened> {
+  const { relay } = given;
   return {
     missing,
     open: async () => {
       const outer = await openStreamHost({ driver: libc() === undefined ? "portable" : "auto" });
+      const loop = given.shared === true ? await openSharedLoop() : undefined;
+      const options = { ...given.options, ...(loop === undefined ? {} : { reactor: loop }) };
       const host = await openStreamHost(options);
       const relays = await openRelayHost(host, { driver: relay });
       const until: Subject["until"] = async (done, what) => {
@@ -499,14 +509,16 @@ function row({ options, relay }: Row, missing: () => string): ContractDriver<Sub
         host,
         options,
         relays,
+        loop,
         until,
         settled,
         outer: { host: outer, options: {}, until, settled },
       };
     },
-    close: async ({ host, relays, outer }) => {
+    close: async ({ host, relays, outer, loop }) => {
       await relays.close();
       await host.close();
+      await loop?.close();
       await outer.host.close();
     },
   };
@@ -526,7 +538,7 @@ function noRing(): string {
 }
 
 runContract("RelayHost", SUITE, {
-  "linux loop": row({ options: { driver: "fast", wait: "thread" }, relay: "fast" }, noLibc),
+  "linux shared": row({ options: { driver: "fast" }, relay: "fast", shared: true }, noLibc),
   "linux threads": row({ options: { driver: "fast" }, relay: "fast" }, noLibc),
   "portable deno": row(
     { options: { driver: "portable", portable: "deno" }, relay: "portable" },
@@ -534,6 +546,7 @@ runContract("RelayHost", SUITE, {
   ),
   ...(LONG
     ? {
+      "linux loop": row({ options: { driver: "fast", wait: "thread" }, relay: "fast" }, noLibc),
       "portable node": row(
         { options: { driver: "portable", portable: "node" }, relay: "portable" },
         () => "",

@@ -13,6 +13,7 @@ import { CapabilityError, SystemError } from "../internal/errors.ts";
 import type { SocketAddress } from "./address.ts";
 import { resolveDriver } from "./capabilities.ts";
 import type { Driver } from "./datagram.ts";
+import type { ReactorChoice } from "./shared_loop.ts";
 
 /** A receive found the peer's orderly end: nothing more will come. */
 export const STREAM_END: number = 0;
@@ -418,7 +419,7 @@ export interface StreamHostOptions {
    */
   readonly wait?: "events" | "thread";
   /** Which readiness bridge `events` uses on Linux. Default `auto`: io_uring where it works, else the poll worker. */
-  readonly reactor?: "auto" | "uring" | "worker";
+  readonly reactor?: ReactorChoice;
 }
 
 /**

@@ -24,7 +24,8 @@ import {
 import { EINPROGRESS, EOPNOTSUPP, systemError } from "./errno.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
 import type { Reactor } from "./reactor.ts";
-import { openReactor } from "./reactor_linux.ts";
+import type { ReactorChoice } from "./shared_loop.ts";
+import { chooseReactor } from "./shared_loop_linux.ts";
 import { SocketOptions } from "./sockopt_linux.ts";
 import { SystemError } from "../internal/errors.ts";
 import type {
@@ -60,14 +61,15 @@ import { ThreadLoop } from "./thread_loop_linux.ts";
  */
 export async function openLinuxHost(
   wait: "events" | "thread",
-  reactor: "auto" | "uring" | "worker",
+  reactor: ReactorChoice,
 ): Promise<StreamHost> {
   const library = requireLibc();
   if (wait === "events") {
-    return new LinuxStreamHost(library, await openReactor(reactor), undefined);
+    const { reactor: own, shared } = await chooseReactor(reactor);
+    return new LinuxStreamHost(library, own, shared, shared === undefined ? "events" : "shared");
   }
   const loop = new ThreadLoop();
-  return new LinuxStreamHost(library, loop, loop);
+  return new LinuxStreamHost(library, loop, loop, "thread");
 }
 
 /** A host of the kernel's driver. */
@@ -77,6 +79,7 @@ export class LinuxStreamHost implements StreamHost {
   readonly #library: Libc;
   readonly #context: StreamContext;
   readonly #loop: ThreadLoop | undefined;
+  readonly #wait: "events" | "thread" | "shared";
   readonly #connections = new Set<LinuxStreamConnection>();
   readonly #listeners = new Set<LinuxStreamListener>();
   readonly #constants = new Set<LinuxConstant>();
@@ -88,9 +91,15 @@ export class LinuxStreamHost implements StreamHost {
   readonly #attempts = new Set<() => void>();
   #closed = false;
 
-  constructor(library: Libc, reactor: Reactor, loop: ThreadLoop | undefined) {
+  constructor(
+    library: Libc,
+    reactor: Reactor,
+    loop: ThreadLoop | undefined,
+    wait: "events" | "thread" | "shared",
+  ) {
     this.#library = library;
     this.#loop = loop;
+    this.#wait = wait;
     this.traits = Object.freeze({
       driver: "linux",
       discard: true,
@@ -116,7 +125,7 @@ export class LinuxStreamHost implements StreamHost {
     };
   }
 
-  /** The loop of the host's own thread; `undefined` when it waits for events. For relays. @ignore */
+  /** The loop that the host's descriptors are entered in; `undefined` when there is none. For relays. @ignore */
   get loop(): ThreadLoop | undefined {
     return this.#loop;
   }
@@ -223,7 +232,7 @@ export class LinuxStreamHost implements StreamHost {
     for (const connection of [...this.#connections]) await connection.close();
     for (const constant of this.#constants) constant.close();
     this.#constants.clear();
-    await this.#context.reactor.close();
+    if (this.#wait !== "shared") await this.#context.reactor.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -299,7 +308,7 @@ export class LinuxStreamHost implements StreamHost {
   }
 
   #ownLoop(): ThreadLoop {
-    if (this.#loop === undefined) {
+    if (this.#loop === undefined || this.#wait !== "thread") {
       throw new TypeError('Cannot take a turn: the host was not opened with wait "thread"');
     }
     return this.#loop;

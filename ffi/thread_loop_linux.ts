@@ -77,6 +77,8 @@ export class ThreadLoop implements Reactor {
   /** Replaced, never changed: one that runs may cancel another. */
   #ticks: readonly LoopTick[] = [];
   #closed = false;
+  /** Callbacks of the last turn that were for {@linkcode watchEdges}. */
+  edges = 0;
 
   /** @throws {SystemError} When the process has no descriptors left. @throws {CapabilityError} Without a C library. */
   constructor() {
@@ -164,6 +166,7 @@ export class ThreadLoop implements Reactor {
    */
   turn(maxWaitMs: number): number {
     if (this.#closed) return 0;
+    this.edges = 0;
     const found = this.#wait(this.#ticks.length === 0 ? maxWaitMs : this.#untilTick(maxWaitMs));
     let served = 0;
     let calls = 0;
@@ -175,6 +178,21 @@ export class ThreadLoop implements Reactor {
     }
     if (this.#ticks.length > 0) this.#runTicks();
     return calls;
+  }
+
+  /** The loop's epoll set: readable when a turn would find something. Valid after {@linkcode settle}. */
+  get descriptor(): number {
+    return this.#epoll;
+  }
+
+  /** Milliseconds until a callback of {@linkcode every} is due; `Infinity` without one. */
+  get nextTickMs(): number {
+    return this.#untilTick(Infinity);
+  }
+
+  /** Takes out of the set what nobody waits for any more, which {@linkcode turn} does before it sleeps. */
+  settle(): void {
+    if (this.#leaving.size > 0) this.#removeLeaving();
   }
 
   /** Ends the current or next {@linkcode turn}. For the loop's own thread; others write to {@linkcode wakeDescriptor}. */
@@ -247,6 +265,7 @@ export class ThreadLoop implements Reactor {
     // An earlier callback of this turn may have cancelled the watch, and another taken over its slot.
     if (watch?.generation !== events.getUint32(at + EPOLL_EVENT.data + 4, true)) return 0;
     if (watch.listener !== undefined) {
+      this.edges++;
       watch.listener.edge(events.getUint32(at + EPOLL_EVENT.events, true));
       return 1;
     }

@@ -2,11 +2,12 @@
 // end. Arguments: mechanism; "closed" or "unref".
 import { requireLibc } from "../libc_linux.ts";
 import { openReactor } from "../reactor_linux.ts";
+import { openSharedLoop } from "../shared_loop.ts";
 
-const [kind, how] = Deno.args as ["uring" | "worker", "closed" | "unref"];
+const [kind, how] = Deno.args as ["shared" | "uring" | "worker", "closed" | "unref"];
 const library = requireLibc();
 
-openReactor(kind).then(async (reactor) => {
+(kind === "shared" ? openSharedLoop() : openReactor(kind)).then(async (reactor) => {
   const watch = reactor.watch(library.eventfd(0, 0), "read", () => {});
   let lastStatement = performance.now();
   globalThis.addEventListener("unload", () => {

@@ -7,6 +7,7 @@ import type { ContractDriver } from "../../internal/testing/contract.ts";
 import type { SocketAddress } from "../address.ts";
 import { openRing } from "../io_uring_linux.ts";
 import { bindAll, libc, libcRefusal } from "../libc_linux.ts";
+import { openSharedLoop, type SharedLoop } from "../shared_loop.ts";
 import {
   type ConnectOptions,
   type ListenOptions,
@@ -33,10 +34,16 @@ export interface Subject {
   settled<T>(promise: T | Promise<T>, what: string): Promise<T>;
 }
 
+interface Opened extends Subject {
+  readonly loop: SharedLoop | undefined;
+}
+
 export const LOOPBACK: SocketAddress = { family: "ipv4", address: "127.0.0.1", port: 0 };
 export const LOOPBACK6: SocketAddress = { family: "ipv6", address: "::1", port: 0 };
 
-async function subject(options: StreamHostOptions): Promise<Subject> {
+async function subject(given: StreamHostOptions | "shared"): Promise<Opened> {
+  const loop = given === "shared" ? await openSharedLoop() : undefined;
+  const options = given === "shared" ? { driver: "fast", reactor: loop! } as const : given;
   const host = await openStreamHost(options);
   const until: Subject["until"] = async (done, what) => {
     const deadline = performance.now() + 10_000;
@@ -49,6 +56,7 @@ async function subject(options: StreamHostOptions): Promise<Subject> {
   return {
     host,
     options,
+    loop,
     until,
     settled: async (promise, what) => {
       let over = false;
@@ -143,8 +151,18 @@ export function pattern(length: number, salt = 0): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-function row(options: StreamHostOptions, missing: () => string): ContractDriver<Subject> {
-  return { missing, open: () => subject(options), close: ({ host }) => host.close() };
+function row(
+  options: StreamHostOptions | "shared",
+  missing: () => string,
+): ContractDriver<Opened> {
+  return {
+    missing,
+    open: () => subject(options),
+    close: async ({ host, loop }) => {
+      await host.close();
+      await loop?.close();
+    },
+  };
 }
 
 function noLibc(): string {
@@ -161,13 +179,14 @@ function noRing(): string {
 }
 
 /** Every way there is to wait for a stream. */
-export const DRIVERS: Readonly<Record<string, ContractDriver<Subject>>> = {
+export const DRIVERS: Readonly<Record<string, ContractDriver<Opened>>> = {
   "linux uring": row({ driver: "fast", reactor: "uring" }, noRing),
   // The worker's readiness has suites of its own; here it is the same driver once more.
   ...(Deno.env.get("FASTWIRE_LONG") === "1"
     ? { "linux worker": row({ driver: "fast", reactor: "worker" }, noLibc) }
     : {}),
   "linux thread": row({ driver: "fast", wait: "thread" }, noLibc),
+  "linux shared": row("shared", noLibc),
   "deno": row({ driver: "portable", portable: "deno" }, () => ""),
   "node": row({ driver: "portable", portable: "node" }, () => ""),
 };
