@@ -4,7 +4,7 @@
  * @module
  */
 
-import { formatAddress } from "../ffi/mod.ts";
+import { CapabilityError, formatAddress, openSharedLoop, type SharedLoop } from "../ffi/mod.ts";
 import type { CommandInput } from "../internal/cli/command.ts";
 import { tapLogging } from "../internal/cli/logging.ts";
 import { jsonLine } from "../internal/cli/output.ts";
@@ -29,7 +29,12 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
   const { flags, common, terminal, signal, verbosity } = input;
   const places = { files: flags.config, folder: flags.configDirectory };
   const config = await readConfig(places, flags.directory);
-  const proxy = await startProxy(config, { driver: flags.driver, folder: flags.directory });
+  const loop = await sharedLoop(flags.driver);
+  const proxy = await startProxy(config, {
+    driver: flags.driver,
+    folder: flags.directory,
+    ...(loop === undefined ? {} : { loop }),
+  });
   const say = (event: object, words: string): void =>
     terminal.stderr.write(common.json ? jsonLine(event) : `${words}\n`);
   const { driver, fallbackReason } = proxy.snapshot();
@@ -68,7 +73,19 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
   await reloading;
   await control.close();
   await proxy.close({ graceMs: Math.min(common.graceMs, STOP_MS) });
+  await loop?.close();
   return 0;
+}
+
+/** The process is a proxy and nothing else: it waits in one place. */
+async function sharedLoop(driver: RunFlags["driver"]): Promise<SharedLoop | undefined> {
+  if (driver === "portable") return undefined;
+  try {
+    return await openSharedLoop();
+  } catch (error) {
+    if (driver === "auto" && error instanceof CapabilityError) return undefined;
+    throw error;
+  }
 }
 
 /** The control interface that the configuration in force asks for. */

@@ -11,6 +11,7 @@ import {
   openAeads,
   openDatagramHost,
   openStreamHost,
+  type SharedLoop,
   type SocketAddress,
   type StreamHost,
 } from "../ffi/mod.ts";
@@ -57,6 +58,11 @@ export interface ProxyOptions {
   readonly folder?: string;
   /** Names to addresses of destinations. Default: the DNS part of the configuration. */
   readonly resolver?: Resolver;
+  /**
+   * The loop that everything waits in, for a program that is a proxy and nothing else: relays run in it too, and no
+   * thread is started for them. Not with the driver `portable`. Stays open when the proxy closes.
+   */
+  readonly loop?: SharedLoop;
 }
 
 /** An inbound that listens. */
@@ -167,7 +173,11 @@ export async function startProxy(
   config: ProxyConfig,
   options: ProxyOptions = {},
 ): Promise<ProxyServer> {
-  const streams = await openStreamHost({ driver: options.driver ?? "auto" });
+  const { driver = "auto", loop } = options;
+  const streams = await openStreamHost({
+    driver,
+    ...(loop === undefined ? {} : { reactor: loop }),
+  });
   const engine = new Engine(streams, options);
   try {
     await engine.use(config);
@@ -560,7 +570,9 @@ class Engine implements ProxyServer, Handler {
   }
 
   #openDatagrams(): Promise<DatagramHost> {
-    return this.#datagrams ??= openDatagramHost({ driver: this.#driver });
+    const { loop } = this.#options;
+    const reactor = loop === undefined ? {} : { reactor: loop };
+    return this.#datagrams ??= openDatagramHost({ driver: this.#driver, ...reactor });
   }
 
   #openAeads(): Promise<AeadProvider> {
