@@ -90,12 +90,21 @@ export async function runDaemon(input: RunInput): Promise<number> {
       await sync.start();
       if (!signal.aborted) {
         reports.ready();
-        const { published, firstSyncMs } = sync.snapshot();
+        const { published, firstSyncMs, lease, kernel } = sync.snapshot();
         const elapsedMs = Math.round(firstSyncMs);
-        say(
-          { type: "ready", neighbors: published, elapsedMs },
-          `ready ${published} neighbours in ${elapsedMs} ms`,
-        );
+        if (lease.role === "standby") {
+          const { ipv4, ipv6 } = kernel.tableSize;
+          const { holder } = lease;
+          say(
+            { type: "standby", neighbors: ipv4 + ipv6, holder },
+            `standby ${ipv4 + ipv6} neighbours known, ${holder} writes`,
+          );
+        } else {
+          say(
+            { type: "ready", neighbors: published, elapsedMs },
+            `ready ${published} neighbours in ${elapsedMs} ms`,
+          );
+        }
         await new Promise<void>((resolve) => {
           if (signal.aborted) resolve();
           else signal.addEventListener("abort", () => resolve(), { once: true });

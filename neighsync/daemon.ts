@@ -11,13 +11,14 @@ import { logger } from "../internal/log.ts";
 import { isRedisError } from "../internal/redis_errors.ts";
 import { type Clock, systemClock } from "../internal/time/clock.ts";
 import { Comparison } from "./comparison.ts";
-import type { ConfigDatabase } from "./config_database.ts";
 import { type Difference, tableDifferences } from "./difference.ts";
 import { EventHub, type NeighSyncEvent } from "./daemon_events.ts";
+import type { NeighSyncOptions, ReloadableSettings } from "./daemon_options.ts";
 import { type Databases, openDatabases } from "./databases.ts";
 import { HealthJudge } from "./health.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { KernelFeed } from "./kernel_feed.ts";
+import { LeasedSink } from "./leased_sink.ts";
 import { NeighborMap } from "./neighbor_map.ts";
 import type { Neighbor } from "./neighbor.ts";
 import { resolveNeighSyncSettings } from "./options.ts";
@@ -29,40 +30,19 @@ import type { WarmCache } from "./protocol/reconcile.ts";
 import type { ResyncResult } from "./protocol/resync_actions.ts";
 import { parseMac } from "./protocol/address.ts";
 import { Publisher } from "./publisher.ts";
-import type { NeighSyncSettings, ResolvedNeighSyncSettings } from "./settings.ts";
+import type { ResolvedNeighSyncSettings } from "./settings.ts";
 import { effectiveTable, type Sink, type SinkEvent } from "./sink.ts";
 import type { Health, NeighSyncSnapshot } from "./snapshot.ts";
 import { takeSnapshot } from "./snapshot_taking.ts";
 import { explicitNames, Tuner } from "./tuner.ts";
+import { tuneWriter } from "./tuning.ts";
 import { WarmRestartDriver, type WarmTables } from "./warm_restart.ts";
 import { Writer } from "./writer.ts";
 
 const log = logger("neighsync", "daemon");
 const audit = logger("neighsync", "audit");
 
-/** How a synchroniser is made: its settings, and parts of the caller's own. */
-export interface NeighSyncOptions extends NeighSyncSettings {
-  /** Where neighbors are published, instead of Redis; not closed with the synchroniser. */
-  readonly sink?: Sink | undefined;
-  /** The switch's configuration, to go with a sink of the caller's own. */
-  readonly configDatabase?: ConfigDatabase | undefined;
-  /** Facts that never change, to go with a sink of the caller's own where there is no configuration. */
-  readonly facts?: FilterFacts | undefined;
-  /** Tables of a warm restart, to go with a sink of the caller's own. */
-  readonly warmTables?: WarmTables | undefined;
-  /** Where netlink sockets live; not closed with the synchroniser. */
-  readonly host?: NetlinkHost | undefined;
-  /** Closes the synchroniser. */
-  readonly signal?: AbortSignal | undefined;
-  /** Whose time counts. */
-  readonly clock?: Clock | undefined;
-}
-
-/** Settings that can be changed while it runs. */
-export type ReloadableSettings = Pick<
-  ResolvedNeighSyncSettings,
-  "netlink" | "performance" | "advanced"
->;
+export type { NeighSyncOptions, ReloadableSettings } from "./daemon_options.ts";
 
 /** Pause before a table that could not be read is read again. */
 const RETRY_MS = 500;
@@ -104,6 +84,7 @@ export class NeighSync implements AsyncDisposable {
   #comparison: Comparison | undefined;
   #synced = false;
   #firstSyncMs = 0;
+  #viewRead: () => void = () => {};
   readonly #closed = new AbortController();
 
   /**
@@ -113,10 +94,24 @@ export class NeighSync implements AsyncDisposable {
    * @throws {RangeError} For values out of range. @throws {SyntaxError} For text that cannot be read.
    */
   constructor(options: NeighSyncOptions = {}) {
-    const { sink, configDatabase, facts, warmTables, host, signal, clock, ...settings } = options;
-    this.#options = { sink, configDatabase, facts, warmTables, host, signal };
+    const {
+      sink,
+      configDatabase,
+      facts,
+      warmTables,
+      leaseStore,
+      host,
+      signal,
+      clock,
+      ...settings
+    } = options;
+    this.#options = { sink, configDatabase, facts, warmTables, leaseStore, host, signal };
     this.#clock = clock ?? systemClock;
     this.#settings = resolveNeighSyncSettings(settings);
+    const isLeased = this.#settings.deployment.leaseKey !== undefined;
+    if (isLeased && sink !== undefined && leaseStore === undefined) {
+      throw new TypeError("Cannot contend for a lease with the given sink: expected a leaseStore");
+    }
     this.#tuner = new Tuner(this.#settings.performance, explicitNames(settings.performance));
     this.events = this.#hub;
     this.#housekeeping = new Housekeeping(this.#clock, {
@@ -159,6 +154,7 @@ export class NeighSync implements AsyncDisposable {
       comparison: this.#comparison,
       warmRestart: this.#warm?.phase ?? "none",
       tuning: this.#tuner.snapshot(),
+      lease: this.#parts?.lease?.leaseSnapshot(),
     });
   }
 
@@ -284,6 +280,7 @@ export class NeighSync implements AsyncDisposable {
     });
     parts.forget = sink.observe((event) => this.#sinkChanged(event));
     log.info("connecting to the sink");
+    if (await this.#standsBy(host)) return;
     await this.#connected();
     this.#hub.tell({ type: "sink-connected" });
     if (parts.warmTables !== undefined && this.#settings.deployment.warmRestart) {
@@ -300,12 +297,13 @@ export class NeighSync implements AsyncDisposable {
   /** Parts that are made before anything is read or written. */
   async #assemble(): Promise<Parts> {
     const { deployment, performance, netlink } = this.#settings;
-    let { sink, configDatabase, warmTables } = this.#options;
+    let { sink, configDatabase, warmTables, leaseStore } = this.#options;
     if (sink === undefined) {
       const databases = this.#databases = await openDatabases(this.#settings);
       sink = databases.sink;
       configDatabase ??= databases.config;
       warmTables ??= databases.warm;
+      leaseStore ??= databases.lease;
       this.#housekeeping.probe = () => databases.sink.link.send(["PING"], "see whether it answers");
     }
     const policy = configDatabase === undefined ? undefined : new ConfigPolicy(configDatabase, {
@@ -319,6 +317,11 @@ export class NeighSync implements AsyncDisposable {
       evpn: deployment.evpn === "on",
       linkLocalEnabled: () => false,
     };
+    let lease: LeasedSink | undefined;
+    if (deployment.leaseKey !== undefined && leaseStore !== undefined) {
+      const { leaseTtlMs: ttlMs } = deployment;
+      sink = lease = new LeasedSink({ sink, store: leaseStore, ttlMs, clock: this.#clock });
+    }
     const writer = new Writer(sink, performance, {
       acknowledged: (operations) => {
         if (!this.#hub.active) return;
@@ -335,7 +338,7 @@ export class NeighSync implements AsyncDisposable {
       dedupe: performance.dedupe,
       strictLinkLocal: deployment.strictLinkLocal,
     });
-    return { sink, policy, facts, writer, publisher, warmTables, forget: () => {} };
+    return { sink, lease, policy, facts, writer, publisher, warmTables, forget: () => {} };
   }
 
   async #join(host: NetlinkHost): Promise<void> {
@@ -365,6 +368,31 @@ export class NeighSync implements AsyncDisposable {
   #kernelRead(_result: ResyncResult): void {
     this.#warm?.kernelRead();
     if (this.#feed !== undefined) this.#comparison?.kernelRead();
+    this.#viewRead();
+  }
+
+  /**
+   * While somebody else holds the lease the kernel is watched all the same, and everything is published when they stop.
+   *
+   * @returns Whether it is so.
+   */
+  async #standsBy(host: NetlinkHost): Promise<boolean> {
+    const { lease } = this.#parts!;
+    if (lease === undefined || await this.#orClosed(lease.decided) === "holder") return false;
+    const read = new Promise<void>((resolve) => this.#viewRead = resolve);
+    await Promise.all([this.#orClosed(read), this.#join(host)]);
+    const synced = this.#firstSync();
+    if (lease.role === "holder") await synced;
+    // Closing ends the waiting, however long it was.
+    else synced.catch(() => {});
+    return true;
+  }
+
+  /** What waits while somebody else writes is old by the time it could be written: both tables are compared then. */
+  #forgetWaiting(): void {
+    if (this.#parts?.lease?.role !== "standby") return;
+    this.#parts.writer.coalescer.clear();
+    this.#parts.writer.pump();
   }
 
   /** @returns Whether to go on; false when it was closed meanwhile. */
@@ -489,24 +517,15 @@ export class NeighSync implements AsyncDisposable {
 
   #everySecond(now: number): void {
     const { policy, writer } = this.#parts!;
+    this.#forgetWaiting();
     // Looked at each second, its window is exact.
     const snapshot = this.snapshot();
     this.#judge.judge(snapshot, now);
-    const reason = this.#tuner.look(now, snapshot);
-    if (reason !== undefined) {
-      writer.tune(this.#tuner.settings);
-      const { batchSize, batchTimeoutMs } = this.#tuner.settings;
-      log.info("batches are of {batchSize} keys or {batchTimeoutMs} ms now ({reason})", {
-        event: "neighsync.tuned",
-        batchSize,
-        batchTimeoutMs,
-        reason,
-      });
-    }
+    tuneWriter(this.#tuner, writer, now, snapshot);
     if (policy !== undefined && now >= policy.deadline && this.#parts!.sink.connected) {
       policy.expire(now).catch((error) => log.warn("the policy was not read: {error}", { error }));
     }
-    if (this.#synced || this.#feed === undefined) return;
+    if (this.#synced || this.#feed === undefined || snapshot.lease.role === "standby") return;
     log.info("first synchronisation: {known} neighbours known, {written} written", {
       event: "neighsync.progress",
       known: this.#feed.size,
@@ -551,11 +570,13 @@ export class NeighSync implements AsyncDisposable {
     const { writer, forget } = this.#parts ?? {};
     if (writer !== undefined) {
       this.#comparison?.stop();
+      this.#forgetWaiting();
       const left = collecting ? 0 : await writer.finish(this.#settings.advanced.flushTimeoutMs);
       writer.stop();
       if (left > 0) log.warn("{left} changes were not written before the end", { left });
     }
     forget?.();
+    await this.#parts?.lease?.close();
     await this.#databases?.close().catch((error) => {
       if (!isRedisError(error)) throw error;
     });
@@ -567,6 +588,7 @@ export class NeighSync implements AsyncDisposable {
 
 interface Parts {
   readonly sink: Sink;
+  readonly lease: LeasedSink | undefined;
   readonly policy: ConfigPolicy | undefined;
   readonly facts: FilterFacts;
   readonly writer: Writer;

@@ -10,6 +10,8 @@ import { type RedisAddress, redisOpener, type RedisTarget } from "../internal/re
 import { RedisLink } from "../internal/redis_link.ts";
 import { type ConfigDatabase, RedisConfigDatabase } from "./config_database.ts";
 import { type DatabasePlace, DEFAULT_DATABASES, loadDatabaseConfig } from "./database_config.ts";
+import type { LeaseStore } from "./lease.ts";
+import { leaseFence, RedisLeaseStore } from "./lease_store.ts";
 import type { ResolvedNeighSyncSettings, ResolvedRedisSettings } from "./settings.ts";
 import { openRedisSink, type RedisSink } from "./sink_redis.ts";
 import { WarmRestartStore } from "./warm_restart_store.ts";
@@ -22,6 +24,8 @@ export interface Databases {
   readonly config: ConfigDatabase;
   /** The warm-restart tables; none in a cluster, which has one database only. */
   readonly warm: WarmRestartStore | undefined;
+  /** Who may write, where that is contended for. */
+  readonly lease: LeaseStore | undefined;
   /** What `--redis-diff` and the log call it. */
   readonly name: string;
   /** Closes every connection. */
@@ -50,11 +54,14 @@ export async function openDatabases(
       : base;
   const { database, separator } = places.application;
   const target = await at(places.application);
+  const { leaseKey, leaseId } = deployment;
+  const fence = leaseKey === undefined ? undefined : leaseFence(leaseKey, leaseId);
   const sink = openRedisSink({
     target: { ...target, database: base.database ?? database },
     schema: redis.schema,
     database: base.database ?? database,
     separator,
+    ...(fence === undefined ? {} : { fence }),
     link: { timeoutMs: redis.timeoutMs },
   });
   const links = new Map([[places.application.instance, sink.link]]);
@@ -81,6 +88,7 @@ export async function openDatabases(
       docker: deployment.docker,
       configLink,
     }),
+    lease: fence === undefined ? undefined : new RedisLeaseStore(sink.link, fence),
     name: nameOf(target),
     close: async () => {
       await sink.close();

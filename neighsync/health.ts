@@ -99,6 +99,7 @@ export class HealthJudge {
       this.#redis(snapshot, now),
       netlink(snapshot),
       this.#sync(snapshot),
+      lease(snapshot),
       this.#errors(snapshot, before),
       this.#latency(snapshot, before),
       this.#level("queue", snapshot.queueDepth, this.#limits.queueDepth, "keys wait"),
@@ -110,7 +111,8 @@ export class HealthJudge {
     return Object.freeze({
       status,
       value,
-      ready: snapshot.firstSyncMs > 0 && snapshot.redisConnected && snapshot.kernel.connected,
+      ready: hasBegun(snapshot) && snapshot.redisConnected && snapshot.kernel.connected,
+      role: snapshot.lease.role,
       checks: Object.freeze(checks.map((check) => Object.freeze(check))),
     });
   }
@@ -150,11 +152,11 @@ export class HealthJudge {
     return this.#level("redis", waitedMs, this.#limits.answerMs, "ms without an answer");
   }
 
-  #sync({ firstSyncMs, uptimeMs }: NeighSyncSnapshot): HealthCheck {
-    if (firstSyncMs > 0) return { name: "sync", status: "healthy", detail: "" };
+  #sync(snapshot: NeighSyncSnapshot): HealthCheck {
+    if (hasBegun(snapshot)) return { name: "sync", status: "healthy", detail: "" };
     return {
       name: "sync",
-      status: uptimeMs > this.#limits.syncMs ? "unhealthy" : "degraded",
+      status: snapshot.uptimeMs > this.#limits.syncMs ? "unhealthy" : "degraded",
       detail: "The table was not published yet",
     };
   }
@@ -190,7 +192,7 @@ export class HealthJudge {
   /** Reading a table for the first time takes memory that the collector gives back in its own time: not judged before. */
   #memory(snapshot: NeighSyncSnapshot): HealthCheck {
     const { memoryBytes, memoryLimitBytes, firstSyncMs, uptimeMs } = snapshot;
-    const settled = firstSyncMs > 0 && uptimeMs - firstSyncMs >= this.#limits.settleMs;
+    const settled = hasBegun(snapshot) && uptimeMs - firstSyncMs >= this.#limits.settleMs;
     const status = settled
       ? grade(memoryBytes, [memoryWarningFor(snapshot), memoryLimitBytes])
       : "healthy";
@@ -204,6 +206,21 @@ export class HealthJudge {
     const status = grade(value, limit);
     return { name, status, detail: status === "healthy" ? "" : `${Math.round(value)} ${what}` };
   }
+}
+
+/** The table was published once; or somebody else publishes it, and this daemon could go on. */
+function hasBegun({ firstSyncMs, lease, kernel }: NeighSyncSnapshot): boolean {
+  return firstSyncMs > 0 || lease.role === "standby" && lease.holder !== "" && kernel.synced;
+}
+
+function lease({ lease: { role, holder, stuck } }: NeighSyncSnapshot): HealthCheck {
+  // Nobody would notice if that holder were gone.
+  const isStuck = role === "standby" && stuck;
+  return {
+    name: "lease",
+    status: isStuck ? "degraded" : "healthy",
+    detail: isStuck ? `The lease of ${holder || "somebody"} never ends` : "",
+  };
 }
 
 function netlink({ kernel, uptimeMs, warmRestart }: NeighSyncSnapshot): HealthCheck {

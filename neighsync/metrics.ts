@@ -78,6 +78,12 @@ const COUNTERS: readonly (readonly [name: string, help: string, read: Read])[] =
     "Changes replaced by later ones before they were written",
     (now) => now.coalesced,
   ],
+  ["lease_acquired_total", "Times the lease became this daemon's", (now) => now.lease.acquired],
+  [
+    "lease_lost_total",
+    "Times it ended without having been given back",
+    (now) => now.lease.lost,
+  ],
   ["tunings_raised_total", "Times batches were made larger", (now) => now.tuning.raised],
   ["tunings_lowered_total", "Times batches were made smaller", (now) => now.tuning.lowered],
   ["malformed_total", "Messages that could not be read", (now) => now.kernel.malformed],
@@ -151,6 +157,8 @@ const WARM_STATES: readonly NeighSyncSnapshot["warmRestart"][] = [
   "reconciled",
 ];
 
+const ROLES = ["alone", "holder", "standby"] as const;
+
 const HISTOGRAMS: readonly (readonly [
   name: string,
   help: string,
@@ -214,6 +222,13 @@ export function neighsyncMetrics(source: MetricsSource): readonly Metric[] {
           { labels: { family: "IPv6" }, value: ipv6 },
         ];
       },
+    },
+    {
+      name: "role",
+      help: "1 for what this daemon is: alone, holder or standby",
+      type: "gauge",
+      read: () =>
+        ROLES.map((role) => ({ labels: { role }, value: Number(now().lease.role === role) })),
     },
     {
       name: "health_status",

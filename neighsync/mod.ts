@@ -46,6 +46,7 @@ export type {
   HealthCheck,
   HealthStatus,
   HistogramSnapshot,
+  LeaseSnapshot,
   MonitorSnapshot,
   NeighSyncSnapshot,
   TuneReason,
@@ -101,6 +102,8 @@ export type {
   ServedNeighSync,
   ServeHealthOptions,
 } from "./rest.ts";
+export type { LeaseAnswer, LeaseRole, LeaseStore } from "./lease.ts";
+export type { LeaseFence } from "./lease_store.ts";
 export type { ConfigDatabase } from "./config_database.ts";
 export type { WarmTables } from "./warm_restart.ts";
 export { WarmRestartStore } from "./warm_restart_store.ts";

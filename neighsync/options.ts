@@ -241,6 +241,22 @@ const DAEMON = {
       help: "Name of the container it belongs to",
       group: "Switch",
     }),
+    leaseKey: option(text(256), undefined, {
+      help: "Write only while holding this key; for two daemons of which one stands by",
+      aliases: ["lease-key"],
+      placeholder: "KEY",
+      group: "Switch",
+    }),
+    leaseId: option(text(128), undefined, {
+      help: "What this daemon is called as a holder; the host and the process by default",
+      aliases: ["lease-id"],
+      group: "Switch",
+    }),
+    leaseTtlMs: option(duration(500, 3_600_000), 30_000, {
+      help: "How long the key is held without being renewed",
+      aliases: ["lease-ttl"],
+      group: "Switch",
+    }),
   },
   advanced: {
     auditIntervalSec: option(integer(0, 86_400), 300, {

@@ -41,6 +41,8 @@ Deno.test("memoryLimitFor fits the limit to the table, unless it is configured",
   }
 });
 
+const STANDBY = { role: "standby", holder: "", stuck: false, acquired: 0, lost: 0 } as const;
+
 const JUDGED: readonly (readonly [string, Parameters<typeof quiet>[0], object])[] = [
   ["a Redis that is away", { redisConnected: false }, { redis: "degraded" }],
   ["a closed netlink socket", { kernel: { connected: false } }, { netlink: "unhealthy" }],
@@ -87,6 +89,21 @@ const JUDGED: readonly (readonly [string, Parameters<typeof quiet>[0], object])[
     "much memory right after the start, until the collector has been round",
     { memoryBytes: 900e6, firstSyncMs: 500, uptimeMs: 60_499 },
     {},
+  ],
+  [
+    "a standby that has read the kernel's table and never wrote",
+    { lease: { ...STANDBY, holder: "other" }, firstSyncMs: 0 },
+    {},
+  ],
+  [
+    "a standby that does not know of a holder",
+    { lease: STANDBY, firstSyncMs: 0 },
+    { sync: "unhealthy" },
+  ],
+  [
+    "a standby whose holder would never be missed",
+    { lease: { ...STANDBY, holder: "other", stuck: true } },
+    { lease: "degraded" },
   ],
   ["a late event loop", { loopLagMs: 300 }, { loop: "degraded" }],
 ];

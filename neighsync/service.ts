@@ -52,7 +52,8 @@ export class ServiceReports {
   }
 
   #status(): string {
-    const { published, kernel } = this.#sync.snapshot();
+    const { published, kernel, lease } = this.#sync.snapshot();
+    if (lease.role === "standby") return `standing by, ${lease.holder} writes`;
     return `${published} neighbours published, ${kernel.links} interfaces`;
   }
 }

@@ -105,6 +105,12 @@ export interface ResolvedDeploymentSettings {
   readonly application: string;
   /** Name of the container it belongs to. Default `swss`. */
   readonly docker: string;
+  /** Key that daemons of which only one may write contend for; unset (default) for a daemon that is alone. */
+  readonly leaseKey: string | undefined;
+  /** What this daemon is called where the holder is named; default the host's name and the process's id. */
+  readonly leaseId: string | undefined;
+  /** How long the key is held without being renewed, 500 to 3,600,000 ms, default 30,000; renewed three times as often. */
+  readonly leaseTtlMs: number;
 }
 
 /** What is rarely changed. */

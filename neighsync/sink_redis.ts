@@ -8,6 +8,7 @@ import { handedIn, type OpenRedis, type RedisClient, redisOpener } from "../inte
 import type { RedisTarget } from "../internal/redis.ts";
 import { isRedisError, notConnected } from "../internal/redis_errors.ts";
 import { RedisLink, type RedisLinkOptions } from "../internal/redis_link.ts";
+import { fencedArguments, fencedScript, type LeaseFence } from "./lease_store.ts";
 import { RedisBatches } from "./redis_batches.ts";
 import { readTable, removeMatching } from "./redis_reading.ts";
 import {
@@ -45,6 +46,8 @@ export interface RedisSinkOptions {
   readonly separator?: string;
   /** Most changes of one script call, 1,000 by default; longer batches are sent as several. */
   readonly maxBatch?: number;
+  /** Writes nothing while this key does not hold this token, be that decided in the moment of writing; not in a cluster. */
+  readonly fence?: LeaseFence;
   /** Time limits and waits of the connection. */
   readonly link?: Omit<RedisLinkOptions, "open" | "openSubscriptions">;
 }
@@ -98,6 +101,7 @@ export class RedisSink implements Sink {
   readonly #routes: TableNames;
   readonly #isCluster: boolean;
   readonly #maxBatch: number;
+  readonly #fence: LeaseFence | undefined;
   readonly #batches: RedisBatches;
   #acknowledged = 0;
   #operations = 0;
@@ -114,8 +118,9 @@ export class RedisSink implements Sink {
     this.#routes = tableNames(ROUTE_TABLE, database, separator);
     this.#isCluster = options.target?.cluster !== undefined;
     this.#maxBatch = maxBatch;
+    this.#fence = options.fence;
     this.#batches = new RedisBatches(
-      schema === "plain" ? PLAIN_SCRIPT : STAGE_SCRIPT,
+      fencedScript(schema === "plain" ? PLAIN_SCRIPT : STAGE_SCRIPT, options.fence),
       (args) => link.send(args, "apply changes"),
     );
     link.prepare(() => this.#prepare());
@@ -225,9 +230,9 @@ export class RedisSink implements Sink {
     const parts: Promise<void>[] = [];
     for (let start = 0; start < batch.length; start += this.#maxBatch) {
       const end = Math.min(start + this.#maxBatch, batch.length);
-      parts.push(this.#batches.submit(
-        scriptArguments(this.schema, this.#neighbors, this.#routes, batch, start, end),
-      ));
+      const { schema } = this;
+      const args = scriptArguments(schema, this.#neighbors, this.#routes, batch, start, end);
+      parts.push(this.#batches.submit(fencedArguments(args, this.#fence)));
     }
     return parts;
   }

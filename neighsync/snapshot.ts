@@ -5,6 +5,7 @@
  */
 
 import type { HistogramSnapshot } from "../internal/metrics.ts";
+import type { LeaseRole } from "./lease.ts";
 import type { FilterReason } from "./protocol/filter.ts";
 
 export type { HistogramSnapshot } from "../internal/metrics.ts";
@@ -95,6 +96,20 @@ export interface TuningSnapshot {
   readonly lastReason: TuneReason | "";
 }
 
+/** How a daemon of several does, of which one writes. */
+export interface LeaseSnapshot {
+  /** Its part. */
+  readonly role: LeaseRole;
+  /** What the holder is called, as it was last heard; empty where nobody contends. */
+  readonly holder: string;
+  /** Somebody holds the lease without ever having to renew it. */
+  readonly stuck: boolean;
+  /** Times the lease became this daemon's. */
+  readonly acquired: number;
+  /** Times it ended without having been given back. */
+  readonly lost: number;
+}
+
 /** How the daemon does. Counts are since it was made and never go down. */
 export interface NeighSyncSnapshot {
   /** Milliseconds since the start. */
@@ -151,6 +166,8 @@ export interface NeighSyncSnapshot {
   readonly lastAnswerAt: number;
   /** Where a warm restart stands. */
   readonly warmRestart: WarmRestartPhase;
+  /** Whether it writes, or stands by. */
+  readonly lease: LeaseSnapshot;
   /** Some `PEER_SWITCH` is configured, or it is set so. */
   readonly dualTor: boolean;
   /** Some `VXLAN_EVPN_NVO` is configured, or it is set so. */
@@ -172,7 +189,7 @@ export type HealthStatus = "healthy" | "degraded" | "unhealthy";
 
 /** One thing that was looked at. */
 export interface HealthCheck {
-  /** `redis`, `netlink`, `sync`, `errors`, `latency`, `queue`, `memory` or `loop`. */
+  /** `redis`, `netlink`, `sync`, `lease`, `errors`, `latency`, `queue`, `memory` or `loop`. */
   readonly name: string;
   /** How it is. */
   readonly status: HealthStatus;
@@ -186,8 +203,10 @@ export interface Health {
   readonly status: HealthStatus;
   /** 1 healthy, 0.5 degraded, 0 unhealthy: for metrics. */
   readonly value: number;
-  /** Synced once, and connected now: traffic may rely on it. */
+  /** Synced once, or standing by with the kernel's table read, and connected now: traffic may rely on it. */
   readonly ready: boolean;
+  /** Whether it writes, or stands by. */
+  readonly role: LeaseRole;
   /** Each thing that was looked at. */
   readonly checks: readonly HealthCheck[];
 }

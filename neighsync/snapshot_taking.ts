@@ -13,6 +13,7 @@ import type { FilterFacts } from "./protocol/filter.ts";
 import type { Publisher } from "./publisher.ts";
 import type { Sink } from "./sink.ts";
 import type {
+  LeaseSnapshot,
   MonitorSnapshot,
   NeighSyncSnapshot,
   TuningSnapshot,
@@ -30,6 +31,7 @@ export interface SnapshotParts {
   readonly memoryLimit: number;
   readonly warmRestart: WarmRestartPhase;
   readonly tuning: TuningSnapshot;
+  readonly lease: LeaseSnapshot | undefined;
   readonly writer: Writer | undefined;
   readonly publisher: Publisher | undefined;
   readonly sink: Sink | undefined;
@@ -73,6 +75,7 @@ export function takeSnapshot(parts: SnapshotParts): NeighSyncSnapshot {
     redisLastError: sink?.lastLoss ?? "",
     lastAnswerAt: Math.max(parts.answeredAt, writer?.acknowledgedAt ?? 0),
     warmRestart: parts.warmRestart,
+    lease: parts.lease ?? ALONE,
     dualTor: facts?.dualTor ?? false,
     evpn: facts?.evpn ?? false,
     eventLatency: writer?.eventLatency.snapshot() ?? EMPTY,
@@ -85,6 +88,13 @@ export function takeSnapshot(parts: SnapshotParts): NeighSyncSnapshot {
 
 const NOTHING = Object.freeze({});
 const EMPTY = new Histogram([]).snapshot();
+const ALONE: LeaseSnapshot = Object.freeze({
+  role: "alone",
+  holder: "",
+  stuck: false,
+  acquired: 0,
+  lost: 0,
+});
 const NO_KERNEL: MonitorSnapshot = Object.freeze({
   driver: "",
   fallbackReason: "",

@@ -49,6 +49,7 @@ export function quiet(
     redisLastError: "",
     lastAnswerAt: 1_700_000_000_000,
     warmRestart: "none",
+    lease: { role: "alone", holder: "", stuck: false, acquired: 0, lost: 0 },
     dualTor: false,
     evpn: false,
     eventLatency: durations(0.002, 0.002, 0.003),
