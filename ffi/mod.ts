@@ -116,6 +116,7 @@ export {
   type ConstantBuffer,
   type DialOptions,
   type ListenOptions,
+  MOST_PIECES,
   openStreamHost,
   STREAM_END,
   STREAM_FAILED,
@@ -128,6 +129,7 @@ export {
   type StreamInfo,
   type StreamListener,
   type StreamOptions,
+  type StreamPieces,
   type StreamTraits,
   WOULD_BLOCK,
 } from "./stream.ts";

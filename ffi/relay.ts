@@ -11,7 +11,7 @@
 import type { Driver } from "./datagram.ts";
 import { CapabilityError } from "../internal/errors.ts";
 import { resolveDriver } from "./capabilities.ts";
-import type { StreamConnection, StreamHost } from "./stream.ts";
+import type { StreamConnection, StreamHost, StreamPieces } from "./stream.ts";
 
 /**
  * How one direction ended.
@@ -101,14 +101,43 @@ export interface RelayHost extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** What copying needs of a stream: a connection has it, and so has a protocol around one. */
+/**
+ * What copying needs of a stream: a connection has it, and so has a protocol around one. A protocol that seals and opens
+ * bytes where they lie may offer more, and nothing is copied then between it and a connection with pieces.
+ */
 export interface CopyStream extends
   Pick<
     StreamConnection,
-    "closed" | "receiveNow" | "sendNow" | "watch" | "again" | "end" | "close"
+    | "closed"
+    | "receiveNow"
+    | "receivePiecesNow"
+    | "sendNow"
+    | "sendPiecesNow"
+    | "watch"
+    | "again"
+    | "end"
+    | "close"
   > {
   /** What it can do; absent where that is not a connection's. */
   readonly traits?: Pick<StreamConnection["traits"], "reset">;
+  /**
+   * Receives, and leaves the bytes where they are: see {@linkcode opened}. @returns How many there are by now; otherwise
+   * as `receiveNow`.
+   */
+  openPiecesNow?(): number;
+  /** What {@linkcode openPiecesNow} found, until the next call; `first` and `starts` move on by {@linkcode consume}. */
+  readonly opened?: StreamPieces;
+  /** Says that this many of the opened bytes are done with. */
+  consume?(count: number): void;
+  /**
+   * Lends room for bytes that are to be sent, to be given back by {@linkcode sendLent} before anything else is called.
+   *
+   * @returns The room; `undefined` where there is none to lend now and `sendNow` has to do; `WOULD_BLOCK` and
+   * `STREAM_FAILED` as `sendNow`.
+   */
+  lendRoom?(): StreamPieces | number | undefined;
+  /** Sends the first bytes of the room, all of them: what does not leave is kept. @returns As `sendNow`, or 0 for 0. */
+  sendLent?(count: number): number;
 }
 
 /** Where streams of any kind are relayed, by copying. */

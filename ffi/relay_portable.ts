@@ -6,7 +6,7 @@
 import type { CopyStream, Relay, RelayEnd, RelayHost, RelayOptions, RelayTraits } from "./relay.ts";
 import { checkConnections, RelayHandle, relayLimits, tickFor } from "./relay_pending.ts";
 import type { RelayLimits } from "./relay_pending.ts";
-import { STREAM_END, STREAM_FAILED, WOULD_BLOCK } from "./stream.ts";
+import { STREAM_END, STREAM_FAILED, type StreamPieces, WOULD_BLOCK } from "./stream.ts";
 
 /** A place for relays that copies. */
 export class PortableRelayHost implements RelayHost {
@@ -191,34 +191,77 @@ class Direction {
   /** Moves bytes until there are none, there is no room, or it is somebody else's turn. */
   pump(): void {
     const pair = this.#pair;
-    const buffer = this.#buffer;
     if (this.ended) return;
     for (let budget = BUDGET_BYTES; !pair.over;) {
       if (this.#left !== undefined && !this.#flush()) return this.#block(true);
-      this.#block(false);
       if (budget <= 0) {
+        this.#block(false);
         // From elsewhere than its own callback a connection is asked by watching it anew.
         if (this.#inside) this.source.again();
         else this.#watch();
         return;
       }
-      const count = this.source.receiveNow(buffer, 0, buffer.length);
-      if (count === WOULD_BLOCK) return;
-      if (count === STREAM_FAILED) return pair.failed(this.source);
-      if (count === STREAM_END) {
+      const moved = this.#move();
+      if (moved === NO_ROOM) return this.#block(true);
+      this.#block(false);
+      if (moved === WOULD_BLOCK) return;
+      if (moved === STREAM_FAILED) return pair.failed(this.source);
+      if (moved === TARGET_FAILED) return pair.failed(this.#target);
+      if (moved === STREAM_END) {
         this.#target.end();
         this.ended = true;
         return pair.ended();
       }
-      budget -= count;
-      const taken = this.#target.sendNow(buffer, 0, count);
-      if (taken === STREAM_FAILED) return pair.failed(this.#target);
-      this.#count(Math.max(0, taken));
-      if (taken < count) {
-        this.#left = buffer.slice(Math.max(0, taken), count);
-        this.#leftAt = 0;
-      }
+      budget -= moved;
     }
+  }
+
+  /** Moves what one call brings. @returns Bytes; as `receiveNow` of the source; {@linkcode NO_ROOM}, {@linkcode TARGET_FAILED}. */
+  #move(): number {
+    const { source } = this;
+    const target = this.#target;
+    if (source.openPiecesNow !== undefined && target.sendPiecesNow !== undefined) {
+      return this.#sendOpened();
+    }
+    if (source.receivePiecesNow !== undefined && target.lendRoom !== undefined) {
+      const room = target.lendRoom();
+      if (room === WOULD_BLOCK) return NO_ROOM;
+      if (room === STREAM_FAILED) return TARGET_FAILED;
+      if (typeof room === "object") return this.#receiveLent(room);
+    }
+    const buffer = this.#buffer;
+    const count = source.receiveNow(buffer, 0, buffer.length);
+    if (count <= STREAM_END) return count;
+    const taken = target.sendNow(buffer, 0, count);
+    if (taken === STREAM_FAILED) return TARGET_FAILED;
+    this.#count(Math.max(0, taken));
+    if (taken < count) {
+      this.#left = buffer.slice(Math.max(0, taken), count);
+      this.#leftAt = 0;
+    }
+    return count;
+  }
+
+  /** From where the source has opened them. */
+  #sendOpened(): number {
+    const { source } = this;
+    const count = source.openPiecesNow!();
+    if (count <= STREAM_END) return count;
+    const taken = this.#target.sendPiecesNow!(source.opened!);
+    if (taken === WOULD_BLOCK) return NO_ROOM;
+    if (taken === STREAM_FAILED) return TARGET_FAILED;
+    source.consume!(taken);
+    this.#count(taken);
+    return taken;
+  }
+
+  /** To where the target will seal them. */
+  #receiveLent(room: StreamPieces): number {
+    const count = this.source.receivePiecesNow!(room);
+    const sent = this.#target.sendLent!(Math.max(0, count));
+    if (sent === STREAM_FAILED) return TARGET_FAILED;
+    if (count > 0) this.#count(count);
+    return count;
   }
 
   readonly #readable = (): void => {
@@ -264,5 +307,9 @@ class Direction {
 }
 
 const COPY_BYTES = 65_536;
+/** The target takes nothing now. */
+const NO_ROOM = -10;
+/** The target is gone. */
+const TARGET_FAILED = -11;
 /** One direction moves no more than this before the others have had a turn. */
 const BUDGET_BYTES = 1 << 20;

@@ -108,13 +108,17 @@ export class LinuxSharedLoop implements SharedLoop {
     let goOn = true;
     try {
       const until = performance.now() + ALONE_MS;
-      let served: number;
-      do {
-        served = thread.turn(SLEEPS_MS[this.#quiet]!);
+      let sleepMs = SLEEPS_MS[this.#quiet]!;
+      for (;;) {
+        let served = thread.turn(sleepMs);
         if (this.#runtimeReady) served--;
-        this.#quiet = served > 0 ? 0 : this.#quiet + 1;
-        // Who watches edges makes no promises: nothing waits for the runtime.
-      } while (served > 0 && served === thread.edges && performance.now() < until);
+        if (served > 0) this.#quiet = 0;
+        else if (sleepMs > 0) this.#quiet++;
+        if (served <= 0 || this.#runtimeReady || performance.now() >= until) break;
+        // Who watches edges makes no promises: nothing waits for the runtime. Others may have, but what is ready here comes
+        // first, or each of many events would be followed by a turn of the runtime.
+        sleepMs = served === thread.edges ? SLEEPS_MS[0]! : 0;
+      }
       // The runtime looks at its own set once in some sixty turns only, unless it sleeps.
       goOn = !this.#runtimeReady && this.#quiet < SLEEPS_MS.length;
     } finally {

@@ -28,7 +28,10 @@ export interface StreamTraits {
   readonly driver: "linux" | "deno" | "node";
   /** Discarding leaves the bytes in the kernel; elsewhere they are read and dropped. */
   readonly discard: boolean;
-  /** Two parts leave in one system call; elsewhere the driver joins them, which costs a copy. */
+  /**
+   * Two parts leave in one system call; elsewhere the driver joins them, which costs a copy. And there are the verbs for
+   * {@linkcode StreamPieces}.
+   */
   readonly vectored: boolean;
   /** A constant buffer can be sent out of the page cache (`sendfile`). */
   readonly sendfile: boolean;
@@ -192,6 +195,21 @@ export interface ConstantBuffer {
   close(): void;
 }
 
+/**
+ * Ranges of one buffer, one behind the other in a stream: those from `first` on, `count` of them exclusively, of which
+ * range `i` is `[starts[i], ends[i])`. At most {@linkcode MOST_PIECES} are used.
+ */
+export interface StreamPieces {
+  bytes: Uint8Array<ArrayBuffer>;
+  readonly starts: Int32Array;
+  readonly ends: Int32Array;
+  first: number;
+  count: number;
+}
+
+/** Most ranges of {@linkcode StreamPieces} that one call takes. */
+export const MOST_PIECES = 64;
+
 /** A TCP connection. `…Now` verbs never wait; what a peer does is never thrown. */
 export interface StreamConnection extends AsyncDisposable {
   /** Its address on this side. */
@@ -270,6 +288,14 @@ export interface StreamConnection extends AsyncDisposable {
     secondStart: number,
     secondEnd: number,
   ): number;
+  /**
+   * Receives into pieces, filling one after the other, in one system call. With the `vectored` trait only.
+   *
+   * @returns As {@linkcode receiveNow}. The pieces stay as they are.
+   */
+  receivePiecesNow?(pieces: StreamPieces): number;
+  /** Sends pieces in one system call. With the `vectored` trait only. @returns As {@linkcode sendNow}. */
+  sendPiecesNow?(pieces: StreamPieces): number;
   /**
    * Sends `length` bytes of the endless repetition of `constant`, from `position` in it, as far as there is room. To go
    * on, add what it answered to `position`.

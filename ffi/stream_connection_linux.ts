@@ -18,6 +18,7 @@ import {
   type StreamFailure,
   type StreamInfo,
   type StreamOptions,
+  type StreamPieces,
   type StreamTraits,
   WOULD_BLOCK,
 } from "./stream.ts";
@@ -31,6 +32,7 @@ import {
 } from "./stream_options_linux.ts";
 import {
   checkCount,
+  checkPieces,
   checkPosition,
   checkRange,
   failureOf,
@@ -204,6 +206,20 @@ export class LinuxStreamConnection implements StreamConnection {
         secondEnd,
       ),
     );
+  }
+
+  receivePiecesNow(pieces: StreamPieces): number {
+    checkPieces(pieces);
+    if (this.#fd < 0) return STREAM_END;
+    if (!this.#receiving.idle) return WOULD_BLOCK;
+    return this.#received(this.#vector.receivePieces(this.#fd, pieces));
+  }
+
+  sendPiecesNow(pieces: StreamPieces): number {
+    checkPieces(pieces);
+    if (this.#cannotSend()) return STREAM_FAILED;
+    if (!this.#sending.idle) return WOULD_BLOCK;
+    return this.#sent(this.#vector.sendPieces(this.#fd, pieces));
   }
 
   sendConstantNow(constant: ConstantBuffer, position: number, length: number): number {

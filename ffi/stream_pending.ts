@@ -5,7 +5,12 @@
  */
 import { DeadlineError } from "../internal/errors.ts";
 import { formatAddress } from "./address.ts";
-import type { ConnectOptions, StreamFailure } from "./stream.ts";
+import {
+  type ConnectOptions,
+  MOST_PIECES,
+  type StreamFailure,
+  type StreamPieces,
+} from "./stream.ts";
 
 /** The one operation of a kind that waits: it is tried again until it answers something. */
 export class Waiting<Answer> {
@@ -110,6 +115,16 @@ export function checkRange(bytes: Uint8Array, start: number, end: number): void 
       `Cannot use bytes ${start} to ${end}: expected a range inside ${bytes.length} bytes`,
     );
   }
+}
+
+/** Checks pieces. @throws {RangeError} */
+export function checkPieces({ bytes, starts, ends, first, count }: StreamPieces): void {
+  if (!(first >= 0 && first < count && count - first <= MOST_PIECES)) {
+    throw new RangeError(
+      `Cannot use pieces ${first} to ${count}: expected one to ${MOST_PIECES} of them`,
+    );
+  }
+  for (let i = first; i < count; i++) checkRange(bytes, starts[i]!, ends[i]!);
 }
 
 /** Checks a count of bytes. @throws {RangeError} */

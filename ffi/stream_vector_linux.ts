@@ -9,7 +9,7 @@
 import { MFD_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC } from "./constants_linux.ts";
 import { EAGAIN, EINTR, systemError } from "./errno.ts";
 import type { Libc } from "./libc_linux.ts";
-import type { ConstantBuffer } from "./stream.ts";
+import { type ConstantBuffer, MOST_PIECES, type StreamPieces } from "./stream.ts";
 import { repeatConstant } from "./stream_pending.ts";
 import { IOVEC, MSGHDR } from "./structs_linux.ts";
 
@@ -22,7 +22,7 @@ export class StreamVector {
   readonly #recvmsg: Libc["recvmsg"];
   readonly #sendmsg: Libc["sendmsg"];
   // The kernel reads this memory by its address: an explicit buffer, held here as long as the address is.
-  readonly #buffer = new ArrayBuffer(MSGHDR.size + 2 * IOVEC.size);
+  readonly #buffer = new ArrayBuffer(MSGHDR.size + MOST_PIECES * IOVEC.size);
   readonly #view = new DataView(this.#buffer);
   readonly #header: bigint;
   readonly #addresses = new WeakMap<ArrayBuffer, number>();
@@ -78,6 +78,18 @@ export class StreamVector {
     return this.#call(this.#sendmsg, fd, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 
+  /** Receives into pieces. @returns As {@linkcode receive}. */
+  receivePieces(fd: number, pieces: StreamPieces): number {
+    this.#describePieces(pieces);
+    return this.#call(this.#recvmsg, fd, MSG_DONTWAIT);
+  }
+
+  /** Sends pieces. @returns As {@linkcode send}. */
+  sendPieces(fd: number, pieces: StreamPieces): number {
+    this.#describePieces(pieces);
+    return this.#call(this.#sendmsg, fd, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+
   /** Sends the repetition of a constant. @returns As {@linkcode send}. */
   sendConstant(fd: number, constant: LinuxConstant, position: number, count: number): number {
     if (constant.file >= 0) return constant.sendFile(fd, position, count);
@@ -107,6 +119,14 @@ export class StreamVector {
     if (parts === this.#parts) return;
     this.#parts = parts;
     this.#view.setUint32(MSGHDR.iovlen, parts, true);
+  }
+
+  #describePieces({ bytes, starts, ends, first, count }: StreamPieces): void {
+    const address = this.#addressOf(bytes);
+    for (let i = first; i < count; i++) {
+      this.#describe(i - first, address + starts[i]!, ends[i]! - starts[i]!);
+    }
+    this.#use(count - first);
   }
 
   #describe(part: number, address: number, length: number): void {

@@ -7,11 +7,14 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import {
+  MOST_PIECES,
   type SocketAddress,
   STREAM_END,
   STREAM_FAILED,
   type StreamFailure,
+  type StreamPieces,
   WOULD_BLOCK,
 } from "../ffi/mod.ts";
 import type { Duplex } from "./duplex.ts";
@@ -20,6 +23,8 @@ import { copyRange } from "./udp_socket.ts";
 
 /** A stream with Shadowsocks around it. */
 export class ShadowsocksDuplex implements Duplex {
+  /** What {@linkcode ShadowsocksDuplex.openPiecesNow} found. */
+  readonly opened: StreamPieces;
   readonly #inner: Duplex;
   readonly #opener: StreamOpener;
   readonly #sealer: StreamSealer;
@@ -39,6 +44,10 @@ export class ShadowsocksDuplex implements Duplex {
   #outStart = 0;
   #outEnd = 0;
   #headerWaits: boolean;
+  /** Something was sealed: from now on it is one chunk behind the other. */
+  #begun = false;
+  /** Where payloads lie in a buffer that is lent. */
+  #room: StreamPieces | undefined;
   #ended = false;
   #endedInner = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -70,6 +79,8 @@ export class ShadowsocksDuplex implements Duplex {
     this.#opener = opener;
     this.#seconds = seconds;
     this.#headerWaits = begun === undefined;
+    const { starts, ends } = opener;
+    this.opened = { bytes: NO_BYTES, starts, ends, first: 0, count: 0 };
     if (begun !== undefined) {
       this.#bytes = begun.bytes;
       this.#sealedStart = begun.start;
@@ -200,6 +211,72 @@ export class ShadowsocksDuplex implements Duplex {
     return this.#inner.close(options);
   }
 
+  openPiecesNow(): number {
+    if (this.#closed) return STREAM_END;
+    if (this.#receiving !== undefined) return WOULD_BLOCK;
+    if (this.#headerWaits) this.#sendHeader();
+    while (this.#range === this.#ranges) {
+      if (this.#over !== undefined) return this.#over;
+      const filled = this.#fill();
+      if (filled === WOULD_BLOCK) {
+        this.#rest();
+        return WOULD_BLOCK;
+      }
+      if (filled <= 0) this.#over = filled;
+    }
+    const { opened } = this;
+    const { starts, ends } = this.#opener;
+    opened.bytes = this.#bytes!;
+    opened.first = this.#range;
+    opened.count = this.#ranges;
+    starts[this.#range] = this.#rangeAt;
+    let count = 0;
+    for (let i = this.#range; i < this.#ranges; i++) count += ends[i]! - starts[i]!;
+    return count;
+  }
+
+  consume(count: number): void {
+    const { starts, ends } = this.#opener;
+    let left = count;
+    while (left > 0) {
+      const rest = ends[this.#range]! - this.#rangeAt;
+      if (left < rest) {
+        this.#rangeAt += left;
+        return;
+      }
+      left -= rest;
+      this.#rangeAt = starts[++this.#range] ?? 0;
+    }
+  }
+
+  lendRoom(): StreamPieces | number | undefined {
+    if (this.#ended || this.#closed) return STREAM_FAILED;
+    const flushed = this.#flush();
+    if (flushed !== 1) return flushed;
+    // What comes first takes more room, and may be shorter.
+    if (!this.#begun || this.#sending !== undefined) return undefined;
+    const room = this.#room ??= makeRoom(this.#sealer);
+    this.#out = room.bytes = takeBuffer();
+    this.#outStart = this.#outEnd = 0;
+    return room;
+  }
+
+  sendLent(count: number): number {
+    const out = this.#out!;
+    const { starts, ends } = this.#room!;
+    const { tailroom } = this.#sealer;
+    const seconds = count === 0 ? 0 : this.#seconds();
+    let left = count;
+    for (let i = 0; left > 0; i++) {
+      const start = starts[i]!;
+      const end = Math.min(ends[i]!, start + left);
+      this.#sealer.seal(out, start, end, seconds);
+      this.#outEnd = end + tailroom;
+      left -= end - start;
+    }
+    return this.#flush() === STREAM_FAILED ? STREAM_FAILED : count;
+  }
+
   #receive(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): number {
     let at = start;
     for (;;) {
@@ -209,14 +286,18 @@ export class ShadowsocksDuplex implements Duplex {
       const filled = this.#fill();
       if (filled > 0) continue;
       if (filled === WOULD_BLOCK) {
-        if (this.#sealedStart === this.#sealedEnd) {
-          giveBuffer(this.#bytes);
-          this.#bytes = undefined;
-        }
+        this.#rest();
         return at > start ? at - start : WOULD_BLOCK;
       }
       this.#over = filled;
     }
+  }
+
+  /** Nothing is there: a buffer with nothing in it is for others. */
+  #rest(): void {
+    if (this.#sealedStart !== this.#sealedEnd) return;
+    giveBuffer(this.#bytes);
+    this.#bytes = undefined;
   }
 
   #handOut(bytes: Uint8Array<ArrayBuffer>, start: number, end: number): number {
@@ -303,6 +384,7 @@ export class ShadowsocksDuplex implements Duplex {
       at += sealedEnd - begin;
       from += count;
     }
+    this.#begun = true;
     this.#outStart = 0;
     this.#outEnd = at;
     const left = this.#flush();
@@ -345,6 +427,7 @@ export class ShadowsocksDuplex implements Duplex {
     const out = this.#out = takeBuffer();
     const { headroom, tailroom } = this.#sealer;
     this.#outStart = this.#sealer.seal(out, headroom, headroom, this.#seconds());
+    this.#begun = true;
     this.#outEnd = headroom + tailroom;
     this.#flush();
   }
@@ -371,10 +454,10 @@ export class ShadowsocksDuplex implements Duplex {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setTimeout(() => {
+    setImmediate(() => {
       this.#scheduled = false;
       if (!this.#closed) this.#onReadable();
-    }, 0);
+    });
   }
 }
 
@@ -425,6 +508,16 @@ class Waiter {
   }
 }
 
+/** Where payloads lie in a lent buffer so that the sealed chunks lie there without gaps. */
+function makeRoom({ headroom, tailroom, maxPayload }: StreamSealer): StreamPieces {
+  const payload = Math.min(maxPayload, maxPayload < LONG_CHUNK ? SHORT_CHUNK : LONG_CHUNK);
+  const stride = headroom + payload + tailroom;
+  const count = Math.min(MOST_PIECES, Math.floor(BUFFER_BYTES / stride));
+  const starts = Int32Array.from({ length: count }, (_, i) => i * stride + headroom);
+  const ends = starts.map((start) => start + payload);
+  return { bytes: NO_BYTES, starts, ends, first: 0, count };
+}
+
 /** A buffer that holds the longest chunk and a good piece of what follows. */
 export function takeBuffer(): Uint8Array<ArrayBuffer> {
   return spare.pop() ?? new Uint8Array(new ArrayBuffer(BUFFER_BYTES));
@@ -441,6 +534,13 @@ const MOST_SPARE = 64;
 const BUFFER_BYTES = 2 * 65_536 + 4096;
 const READ_BYTES = 16_384;
 const LEAST_CHUNK = 1024;
+/**
+ * Four of these, or one of those, fill a segment of the loopback device with what sealing adds; with one byte more a
+ * second one would be sent for it. To other networks it makes no difference.
+ */
+const SHORT_CHUNK = 16_336;
+const LONG_CHUNK = 65_449;
+const NO_BYTES: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(0));
 /** How long a header waits for something to travel with; proxy.md §2. */
 const HEADER_MS = 100;
 const CUT: StreamFailure = Object.freeze({ kind: "other", errnoName: "", syscall: "receive" });
