@@ -44,6 +44,7 @@ export {
   openAeads,
   TAG_BYTES,
 } from "./aead.ts";
+export { type DescriptorSource, processDescriptors } from "./descriptors.ts";
 export { fromRuntimeError } from "./errno.ts";
 export { literalAddress, resolveHost, splitHost } from "./resolve.ts";
 export {

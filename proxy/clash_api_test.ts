@@ -11,6 +11,7 @@ import { type ConnectionEntry, ConnectionTracker } from "./connections.ts";
 import { Dns } from "./dns.ts";
 import { createGroup } from "./groups.ts";
 import { LogFeed } from "./log_feed.ts";
+import { LoopGuard } from "./loop_guard.ts";
 import type { Metadata, Outbound, OutboundContext } from "./outbound.ts";
 import { BlockOutbound } from "./outbounds/block.ts";
 import { DirectOutbound } from "./outbounds/direct.ts";
@@ -77,6 +78,7 @@ async function start(clashApi: Record<string, unknown> = {}): Promise<Running> {
   const connections = new ConnectionTracker();
   const outbounds = new Map<string, Outbound>();
   const context: OutboundContext = {
+    loops: new LoopGuard(systemClock),
     streams,
     datagrams: () => Promise.resolve(datagrams),
     aeads: () => Promise.reject(new Error("Cannot need ciphers")),

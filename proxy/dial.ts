@@ -5,6 +5,7 @@
  */
 
 import {
+  type DialOptions,
   formatAddress,
   literalAddress,
   type SocketAddress,
@@ -18,7 +19,7 @@ import type { ExpiringSet } from "./handshakes.ts";
 /** How to connect. */
 export interface ConnectSettings {
   /** Options of the socket. */
-  readonly options: StreamOptions;
+  readonly options: StreamOptions & Pick<DialOptions, "reuseAddress">;
   /** IPv4 address to connect from. */
   readonly bind4: SocketAddress | undefined;
   /** IPv6 address to connect from. */

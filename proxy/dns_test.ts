@@ -16,6 +16,7 @@ import { parseDnsRecord } from "./dns_records.ts";
 import type { StreamDnsServer } from "./dns_servers_stream.ts";
 import type { UdpDnsServer } from "./dns_servers_udp.ts";
 import type { Metadata } from "./outbound.ts";
+import { LoopGuard } from "./loop_guard.ts";
 import { DirectOutbound } from "./outbounds/direct.ts";
 import { PACKET_HEADROOM, PACKET_TAILROOM } from "./packets.ts";
 import { answerTo, DnsUpstream, framed, type UpstreamScript } from "./testdata/dns_upstream.ts";
@@ -53,6 +54,7 @@ async function withDns(
     connections: new ConnectionTracker(),
     clock: systemClock,
     random: seededRandom(1),
+    loops: new LoopGuard(systemClock),
     defaultMark: 0,
     defaultInterface: undefined,
     outbound: () => outbound,

@@ -22,6 +22,7 @@ import { type Clock, systemClock } from "../internal/time/clock.ts";
 import { resolveProxyConfig } from "./config.ts";
 import type { InboundConfig, Network, ProxyConfig } from "./config_types.ts";
 import { type ConnectionEntry, ConnectionTracker, type TrafficTotals } from "./connections.ts";
+import { DescriptorRoom } from "./descriptors.ts";
 import { ExpiringSet } from "./handshakes.ts";
 import type {
   Handler,
@@ -36,6 +37,7 @@ import { Dns } from "./dns.ts";
 import { DnsOutbound } from "./dns_hijack.ts";
 import { keepSelections } from "./groups.ts";
 import { createInbound } from "./inbounds/registry.ts";
+import { LoopGuard } from "./loop_guard.ts";
 import type { Dialer, Metadata, Outbound, OutboundContext, Resolver } from "./outbound.ts";
 import { DirectOutbound, PLAIN_DIAL } from "./outbounds/direct.ts";
 import { createOutbound } from "./outbounds/registry.ts";
@@ -217,6 +219,8 @@ class Engine implements ProxyServer, Handler {
   readonly #flows: FlowTable;
   readonly #leaving: ExpiringSet;
   readonly #rejects: RejectCounter;
+  readonly #loops: LoopGuard = new LoopGuard(this.#clock);
+  readonly #room: DescriptorRoom = new DescriptorRoom(this.#clock);
   #generation: Generation | undefined;
   #inbounds: readonly OpenInbound[] = [];
   #datagrams: Promise<DatagramHost> | undefined;
@@ -316,7 +320,8 @@ class Engine implements ProxyServer, Handler {
     try {
       this.#name(entry);
       const routed = await routeConnection(this.#routing, entry.metadata, undefined);
-      const upstream = await this.#dial(entry, routed);
+      // A request follows at once.
+      const upstream = await this.#dial(entry, routed, true);
       return {
         upstream,
         count: (up, down) => entry.count(up, down),
@@ -345,7 +350,7 @@ class Engine implements ProxyServer, Handler {
     this.#name(entry);
     const routing = routeConnection(this.#routing, entry.metadata, (action) => client.peek(action));
     const routed = routing instanceof Promise ? await routing : routing;
-    const upstream = await this.#dial(entry, routed);
+    const upstream = await this.#dial(entry, routed, client.ahead.length > 0);
     if (client.stream.closed) {
       this.connections.remove(entry);
       return void upstream.close({ reset: true });
@@ -367,7 +372,7 @@ class Engine implements ProxyServer, Handler {
     }
   }
 
-  async #dial(entry: ConnectionEntry, routed: Routed) {
+  async #dial(entry: ConnectionEntry, routed: Routed, early: boolean) {
     const { decision, metadata, rule } = routed;
     entry.metadata = metadata;
     entry.rule = rule;
@@ -378,7 +383,7 @@ class Engine implements ProxyServer, Handler {
     if (!outbound.networks.includes("tcp")) {
       throw new RejectedError(`Cannot connect: outbound "${outbound.tag}" takes no TCP`);
     }
-    return await outbound.dial(metadata.destination, { metadata, chain: entry.chain });
+    return await outbound.dial(metadata.destination, { metadata, chain: entry.chain, early });
   }
 
   async #openPackets(entry: ConnectionEntry, first: Uint8Array): Promise<FlowTarget | undefined> {
@@ -401,7 +406,8 @@ class Engine implements ProxyServer, Handler {
     if (!outbound.networks.includes("udp") || outbound.openPackets === undefined) {
       throw new RejectedError(`Cannot send datagrams: outbound "${outbound.tag}" takes none`);
     }
-    const packets = await outbound.openPackets({ metadata, chain: entry.chain });
+    const { udpConnect } = options;
+    const packets = await outbound.openPackets({ metadata, chain: entry.chain, udpConnect });
     const configured = options.udpTimeoutMs ?? this.#udpTimeoutOf(metadata.inbound);
     return {
       packets,
@@ -487,6 +493,7 @@ class Engine implements ProxyServer, Handler {
       connections: this.connections,
       clock: this.#clock,
       random: secureRandom,
+      loops: this.#loops,
       defaultMark: config.route.defaultMark,
       defaultInterface: config.route.defaultInterface,
       outbound: (tag) => found(outbounds, tag),
@@ -521,6 +528,8 @@ class Engine implements ProxyServer, Handler {
       datagrams: () => this.#openDatagrams(),
       aeads: () => this.#openAeads(),
       handler: this,
+      loops: this.#loops,
+      hasRoom: () => this.#hasRoom(),
       clock: this.#clock,
       unixSeconds: () => Math.floor(Date.now() / 1000),
       random: secureRandom,
@@ -567,6 +576,15 @@ class Engine implements ProxyServer, Handler {
     this.#inbounds = begun;
     await closeAll(leaving.map(({ inbound }) => inbound));
     if (configs.some(({ type }) => PLAIN_TYPES.has(type))) this.#relays.prepare();
+  }
+
+  /** Whether another client can be let in; see {@linkcode DescriptorRoom}. */
+  #hasRoom(): boolean {
+    let handshakes = 0;
+    for (const { inbound } of this.#inbounds) handshakes += inbound.handshakes;
+    const { active } = this.connections;
+    const settled = this.#relays.active + this.#flows.size;
+    return this.#room.has(active + handshakes, handshakes + Math.max(0, active - settled));
   }
 
   #openDatagrams(): Promise<DatagramHost> {

@@ -9,6 +9,7 @@ import type { Random } from "../internal/random.ts";
 import type { Clock } from "../internal/time/clock.ts";
 import type { Network } from "./config_types.ts";
 import type { Duplex } from "./duplex.ts";
+import type { LoopGuard } from "./loop_guard.ts";
 import type { Metadata } from "./outbound.ts";
 import type { PacketReceiver } from "./packets.ts";
 import type { Endpoint } from "./protocol/mod.ts";
@@ -81,6 +82,10 @@ export interface InboundContext {
   aeads(): Promise<AeadProvider>;
   /** Where clients are handed to. */
   readonly handler: Handler;
+  /** Where this proxy itself listens, and what it has sent. */
+  readonly loops: LoopGuard;
+  /** Whether there are descriptors for another client and for what it needs besides. */
+  hasRoom(): boolean;
   /** Monotonic time. */
   readonly clock: Clock;
   /** Unix time, seconds. */

@@ -10,6 +10,7 @@ import type { Clock } from "../internal/time/clock.ts";
 import type { DomainStrategy, Network } from "./config_types.ts";
 import type { ConnectionTracker } from "./connections.ts";
 import type { Duplex } from "./duplex.ts";
+import type { LoopGuard } from "./loop_guard.ts";
 import type { PacketConnection } from "./packets.ts";
 import type { Endpoint } from "./protocol/mod.ts";
 
@@ -45,6 +46,10 @@ export interface DialOptions {
   readonly metadata?: Metadata | undefined;
   /** Each outbound that the dial passes adds its tag, the outermost first; one that tries again takes the failed back. */
   readonly chain?: string[] | undefined;
+  /** Something is sent as soon as it is connected, whatever the destination says: TCP Fast Open may wait for it. */
+  readonly early?: boolean | undefined;
+  /** Datagrams come from the destination only (`udp_connect`). */
+  readonly udpConnect?: boolean | undefined;
 }
 
 /** Something that reaches destinations. */
@@ -124,6 +129,8 @@ export interface OutboundContext {
   readonly clock: Clock;
   /** Randomness fit for salts. */
   readonly random: Random;
+  /** Where this proxy itself listens, and what it has sent. */
+  readonly loops: LoopGuard;
   /** Netfilter mark of sockets that are given none; 0 is none. */
   readonly defaultMark: number;
   /** Network interface of sockets that are given none. */

@@ -20,6 +20,7 @@ import { type Duplex, PrefixedDuplex, withPrefix } from "./duplex.ts";
 import { createProxy, type ProxyServer } from "./engine.ts";
 import { ExpiringSet } from "./handshakes.ts";
 import type { Handler, InboundStream, PacketFlow } from "./inbound.ts";
+import { LoopGuard } from "./loop_guard.ts";
 import { PlainInbound } from "./inbounds/plain.ts";
 import type { DialFailure, Endpoint } from "./protocol/mod.ts";
 import { RejectedError } from "./replies.ts";
@@ -158,6 +159,9 @@ export async function listenSocks(
     datagrams: () => openDatagramHost({ driver }),
     aeads: () => aeads ??= openAeads({ driver }),
     handler: new ClientHandler(handler, leaving),
+    loops: new LoopGuard(systemClock),
+    // What a client needs besides is the program's to know.
+    hasRoom: () => true,
     clock: systemClock,
     unixSeconds: () => Math.floor(Date.now() / 1000),
     random: secureRandom,

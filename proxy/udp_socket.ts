@@ -4,16 +4,30 @@
  * @module
  */
 
-import type { DatagramBatch, DatagramHost, DatagramSocket, SocketAddress } from "../ffi/mod.ts";
+import type {
+  DatagramBatch,
+  DatagramHost,
+  DatagramOptions,
+  DatagramSocket,
+  SocketAddress,
+} from "../ffi/mod.ts";
 import { ADDRESS_BYTES } from "../ffi/mod.ts";
 import { AddressBook } from "./address_book.ts";
-import {
-  PACKET_HEADROOM,
-  PACKET_MAX_BYTES,
-  PACKET_TAILROOM,
-  type PacketReceiver,
-} from "./packets.ts";
+import { PACKET_HEADROOM, PACKET_MAX_BYTES, PACKET_TAILROOM } from "./packets.ts";
 import type { Endpoint } from "./protocol/mod.ts";
+
+/**
+ * As `PacketReceiver`.
+ *
+ * @param to Where the datagram was going, for sockets that take those of others; `undefined` elsewhere.
+ */
+export type SocketReceiver = (
+  bytes: Uint8Array<ArrayBuffer>,
+  start: number,
+  end: number,
+  from: Endpoint,
+  to: Endpoint | undefined,
+) => void;
 
 /** What the sockets of one host share: every burst is used up before the next, whichever socket it comes from. */
 class PacketMemory {
@@ -59,12 +73,15 @@ export class PacketSocket {
   readonly #socket: DatagramSocket;
   readonly #memory: PacketMemory;
   readonly #book: AddressBook;
-  #receiver: PacketReceiver | undefined;
+  /** Datagrams tell where they were going. */
+  readonly #transparent: boolean;
+  #receiver: SocketReceiver | undefined;
   #closed = false;
 
-  private constructor(socket: DatagramSocket, memory: PacketMemory) {
+  private constructor(socket: DatagramSocket, memory: PacketMemory, transparent: boolean) {
     this.#socket = socket;
     this.#memory = memory;
+    this.#transparent = transparent;
     this.#book = new AddressBook(socket.local.family === "ipv6");
   }
 
@@ -72,13 +89,18 @@ export class PacketSocket {
    * Opens a socket.
    *
    * @param bind Where; on the IPv6 wildcard it takes IPv4 too.
-   * @throws {SystemError} When it cannot.
+   * @param options More of the socket.
+   * @throws {SystemError} When it cannot. @throws {CapabilityError} Without a privilege that an option needs.
    */
-  static async open(host: DatagramHost, bind: SocketAddress): Promise<PacketSocket> {
-    const socket = await host.open({ bind, dualStack: bind.address === "::" });
+  static async open(
+    host: DatagramHost,
+    bind: SocketAddress,
+    options: Omit<DatagramOptions, "bind" | "dualStack"> = {},
+  ): Promise<PacketSocket> {
+    const socket = await host.open({ ...options, bind, dualStack: bind.address === "::" });
     let memory = memories.get(host);
     if (memory === undefined) memories.set(host, memory = new PacketMemory(host));
-    return new PacketSocket(socket, memory);
+    return new PacketSocket(socket, memory, options.transparent === true);
   }
 
   /** Where it is bound. */
@@ -91,8 +113,8 @@ export class PacketSocket {
     return this.#closed;
   }
 
-  /** Sets who gets what arrives; see {@linkcode PacketReceiver}. */
-  watch(receiver: PacketReceiver | undefined): void {
+  /** Sets who gets what arrives. */
+  watch(receiver: SocketReceiver | undefined): void {
     this.#receiver = receiver;
     if (!this.#closed) this.#socket.watch(receiver === undefined ? undefined : this.#ready);
   }
@@ -135,12 +157,15 @@ export class PacketSocket {
         let start = arrived.starts[i]!;
         const length = arrived.lengths[i]!;
         const from = this.#book.read(arrived.peers, i * ADDRESS_BYTES);
+        const to = this.#transparent && arrived.locals.getUint16(i * ADDRESS_BYTES) !== 0
+          ? this.#book.read(arrived.locals, i * ADDRESS_BYTES)
+          : undefined;
         if (i === 0) {
           // The room in front of an entry is the unused end of the slot before it; the first has none.
           bytes.copyWithin(start + PACKET_HEADROOM, start, start + length);
           start += PACKET_HEADROOM;
         }
-        this.#receiver(bytes, start, start + length, from);
+        this.#receiver(bytes, start, start + length, from, to);
       }
       if (count < arrived.capacity) {
         this.#memory.flush();

@@ -4,16 +4,11 @@
  * @module
  */
 
-import {
-  literalAddress,
-  type SocketAddress,
-  type StreamConnection,
-  unmapAddress,
-} from "../../ffi/mod.ts";
+import { type SocketAddress, type StreamConnection, unmapAddress } from "../../ffi/mod.ts";
 import type { DirectInboundConfig, Network } from "../config_types.ts";
 import type { InboundContext } from "../inbound.ts";
 import type { Endpoint } from "../protocol/mod.ts";
-import { PacketSocket } from "../udp_socket.ts";
+import type { PacketSocket } from "../udp_socket.ts";
 import { StreamInbound } from "./listening.ts";
 import { sourceOf } from "./plain.ts";
 import { SourceFlows } from "./source_flows.ts";
@@ -41,9 +36,7 @@ export class DirectInbound extends StreamInbound {
   override async start(): Promise<void> {
     if (this.networks.includes("tcp")) await super.start();
     if (!this.networks.includes("udp")) return;
-    const { address, port } = this.#config.listen;
-    const bind = super.addresses[0] ?? literalAddress(address, port)!;
-    const socket = await PacketSocket.open(await this.context.datagrams(), bind);
+    const socket = await this.openPackets();
     this.#socket = socket;
     const flows = new SourceFlows(
       this.context.handler,
@@ -73,7 +66,6 @@ export class DirectInbound extends StreamInbound {
   override async close(): Promise<void> {
     await super.close();
     this.#flows?.close();
-    this.#socket?.close();
   }
 
   #destination(local: SocketAddress): Endpoint {

@@ -11,6 +11,8 @@ import { logger, onceThenSummarise } from "../../internal/log.ts";
 import type { ListenConfig, Network } from "../config_types.ts";
 import { ExpiringSet } from "../handshakes.ts";
 import type { Inbound, InboundContext } from "../inbound.ts";
+import { datagramSettings, streamSettings, warnIgnored } from "../socket_settings.ts";
+import { PacketSocket } from "../udp_socket.ts";
 
 /** An inbound that accepts connections. */
 export abstract class StreamInbound implements Inbound {
@@ -26,7 +28,12 @@ export abstract class StreamInbound implements Inbound {
   readonly #listen: ListenConfig;
   readonly #more: { readonly transparent?: boolean };
   readonly #crowded: () => void;
+  readonly #starved: () => void;
+  /** Says that nobody listens any more. */
+  readonly #leave: (() => void)[] = [];
   #listener: StreamListener | undefined;
+  #packets: PacketSocket | undefined;
+  #pause: ReturnType<typeof setTimeout> | undefined;
 
   /**
    * Prepares to listen.
@@ -54,6 +61,16 @@ export abstract class StreamInbound implements Inbound {
           { tag, times, limit: MOST_HANDSHAKES },
         ),
     );
+    this.#starved = onceThenSummarise(
+      context.clock,
+      (times) =>
+        logger("proxy", "inbound").warning(
+          "{tag}: lets clients wait, {times} times: too few descriptors are left for another " +
+            "one and its destination; raise the limit (ulimit -n)",
+          { tag, times },
+        ),
+    );
+    warnIgnored(tag, listen, context.streams.traits);
   }
 
   get addresses(): readonly SocketAddress[] {
@@ -65,42 +82,70 @@ export abstract class StreamInbound implements Inbound {
   }
 
   async start(): Promise<void> {
-    const { address, port, routingMark, bindInterface } = this.#listen;
-    const bind = literalAddress(address, port);
-    if (bind === undefined) {
-      throw new SystemError(
-        "system.invalid",
-        `Cannot listen on "${address}": expected an IP address`,
-        { syscall: "bind", errno: 22, errnoName: "EINVAL" },
-      );
-    }
+    const bind = this.#bindAddress();
     const listener = await this.context.streams.listen({
+      ...streamSettings(this.#listen),
+      ...this.#more,
       bind,
       backlog: BACKLOG,
       dualStack: bind.address === "::",
-      ...this.#more,
-      ...(routingMark === 0 ? {} : { mark: routingMark }),
-      ...(bindInterface === undefined ? {} : { device: bindInterface }),
-      keepAliveMs: this.#listen.disableTcpKeepAlive ? 0 : this.#listen.tcpKeepAliveMs,
+      reusePort: this.#listen.reuseAddr,
     });
     this.#listener = listener;
-    listener.watch(() => {
-      for (let accepted = 0; accepted < ACCEPT_BATCH; accepted++) {
-        const client = listener.acceptNow();
-        if (client === undefined) return;
-        if (this.waiting.size >= MOST_HANDSHAKES) {
-          this.#crowded();
-          client.close({ reset: true });
-        } else this.accepted(client);
-      }
-      listener.again();
-    });
+    this.#leave.push(this.context.loops.listens("tcp", listener.local));
+    listener.watch(this.#ready);
   }
+
+  /** Takes datagrams where it listens for streams, or would. Closed with it. */
+  protected async openPackets(
+    more: { readonly transparent?: boolean } = {},
+  ): Promise<PacketSocket> {
+    const bind = this.#listener?.local ?? this.#bindAddress();
+    const options = { ...datagramSettings(this.#listen), ...more };
+    const socket = await PacketSocket.open(await this.context.datagrams(), bind, options);
+    this.#packets = socket;
+    this.#leave.push(this.context.loops.listens("udp", socket.local));
+    return socket;
+  }
+
+  #bindAddress(): SocketAddress {
+    const { address, port } = this.#listen;
+    const bind = literalAddress(address, port);
+    if (bind !== undefined) return bind;
+    throw new SystemError(
+      "system.invalid",
+      `Cannot listen on "${address}": expected an IP address`,
+      { syscall: "bind", errno: 22, errnoName: "EINVAL" },
+    );
+  }
+
+  readonly #ready = (): void => {
+    const listener = this.#listener!;
+    for (let accepted = 0; accepted < ACCEPT_BATCH; accepted++) {
+      if (!this.context.hasRoom()) {
+        // They wait in the kernel's queue; descriptors come back when others end.
+        this.#starved();
+        listener.watch(undefined);
+        this.#pause = setTimeout(() => listener.watch(this.#ready), PAUSE_MS);
+        return;
+      }
+      const client = listener.acceptNow();
+      if (client === undefined) return;
+      if (this.waiting.size >= MOST_HANDSHAKES) {
+        this.#crowded();
+        client.close({ reset: true });
+      } else this.accepted(client);
+    }
+    listener.again();
+  };
 
   /** Takes a client. */
   protected abstract accepted(client: StreamConnection): void;
 
   async close(): Promise<void> {
+    clearTimeout(this.#pause);
+    for (const leave of this.#leave.splice(0)) leave();
+    this.#packets?.close();
     await this.#listener?.close();
     this.waiting.close();
     this.leaving.close();
@@ -114,4 +159,6 @@ const FAREWELL_MS = 2000;
 /** Clients that may be in their handshake at once; the next are closed unseen. */
 const MOST_HANDSHAKES = 1024;
 const ACCEPT_BATCH = 64;
+/** How long a listener stays away when there are too few descriptors. */
+const PAUSE_MS = 20;
 const BACKLOG = 4096;

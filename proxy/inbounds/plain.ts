@@ -7,6 +7,7 @@
  */
 
 import {
+  type DatagramOptions,
   type SocketAddress,
   STREAM_END,
   type StreamConnection,
@@ -34,6 +35,7 @@ import {
 import type { ReplyKind } from "../replies.ts";
 import { ConnectionPool } from "../pool.ts";
 import { forwardRequests, type PooledStream } from "./http_forward.ts";
+import { datagramSettings } from "../socket_settings.ts";
 import { StreamInbound } from "./listening.ts";
 import { SocksAssociation } from "./socks_udp.ts";
 
@@ -47,12 +49,14 @@ export class PlainInbound extends StreamInbound {
   readonly users: UserTable | undefined;
   /** Idle connections to the servers of requests in absolute form. */
   readonly pool: ConnectionPool<PooledStream>;
+  readonly #packets: Omit<DatagramOptions, "bind">;
   readonly #associations = new Set<SocksAssociation>();
 
   /** @param config Its configuration. */
   constructor(config: PlainInboundConfig, context: InboundContext) {
     super(config.tag, config.listen, context);
     this.type = config.type;
+    this.#packets = datagramSettings(config.listen);
     this.pool = new ConnectionPool(context.clock);
     this.users = config.users.length === 0 ? undefined : new UserTable(config.users);
   }
@@ -81,6 +85,7 @@ export class PlainInbound extends StreamInbound {
     };
     const association = new SocksAssociation(
       client,
+      this.#packets,
       metadata,
       this.context,
       () => this.#associations.delete(association),

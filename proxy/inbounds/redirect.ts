@@ -1,78 +1,91 @@
 /**
- * The inbounds `redirect` and `tproxy`: connections that netfilter brought here on their way to somewhere else.
+ * The inbounds `redirect` and `tproxy`: what netfilter brought here on its way to somewhere else.
  *
  * @module
  */
 
 import { CapabilityError } from "../../internal/errors.ts";
-import { logger } from "../../internal/log.ts";
-import { type StreamConnection, unmapAddress } from "../../ffi/mod.ts";
+import { type SocketAddress, type StreamConnection, unmapAddress } from "../../ffi/mod.ts";
 import type { Network, RedirectInboundConfig, TproxyInboundConfig } from "../config_types.ts";
 import type { InboundContext } from "../inbound.ts";
+import { datagramSettings } from "../socket_settings.ts";
 import { StreamInbound } from "./listening.ts";
 import { sourceOf } from "./plain.ts";
+import { TransparentPackets } from "./transparent_packets.ts";
 
-/** Connections that netfilter redirected. */
+/** Connections that netfilter redirected, and with TPROXY datagrams as well. */
 export class RedirectInbound extends StreamInbound {
   readonly type: "redirect" | "tproxy";
-  override readonly networks: readonly Network[] = ["tcp"];
+  override readonly networks: readonly Network[];
+  readonly #config: RedirectInboundConfig | TproxyInboundConfig;
+  #packets: TransparentPackets | undefined;
+  #unwatch: (() => void) | undefined;
 
-  /** @param config Its configuration. @throws {CapabilityError} When its type takes what this build does not. */
+  /** @param config Its configuration. */
   constructor(config: RedirectInboundConfig | TproxyInboundConfig, context: InboundContext) {
     super(config.tag, config.listen, context, { transparent: config.type === "tproxy" });
     this.type = config.type;
-    if (config.type === "tproxy" && !config.networks.includes("tcp")) {
-      throw unavailable(config.tag, "datagrams are not taken over by this build");
-    }
-    if (config.type === "tproxy" && config.networks.includes("udp")) {
-      logger("proxy", "inbound").warning(
-        "{tag}: takes TCP only, not supported by this build: udp",
-        {
-          tag: config.tag,
-        },
-      );
-    }
+    this.networks = config.type === "tproxy" ? config.networks : ["tcp"];
+    this.#config = config;
   }
 
-  override start(): Promise<void> {
+  override get addresses(): readonly SocketAddress[] {
+    const streams = super.addresses;
+    return streams.length > 0 || this.#packets === undefined ? streams : [this.#packets.local];
+  }
+
+  override async start(): Promise<void> {
     if (!this.context.streams.traits.options) {
-      return Promise.reject(unavailable(this.tag, "only the kernel's driver can ask netfilter"));
+      const why = "only the kernel's driver can ask netfilter";
+      throw new CapabilityError("proxy.no-redirect", `Cannot open inbound "${this.tag}": ${why}`, {
+        capability: "redirect",
+        why,
+        remedy: 'on Linux, run with --allow-ffi and driver "auto" or "fast"',
+      });
     }
-    return super.start();
+    this.#unwatch = this.context.loops.watch();
+    if (this.networks.includes("tcp")) await super.start();
+    if (!this.networks.includes("udp")) return;
+    const socket = await this.openPackets({ transparent: true });
+    this.#packets = new TransparentPackets({
+      tag: this.tag,
+      type: this.type,
+      socket,
+      context: this.context,
+      options: { ...datagramSettings(this.#config.listen), transparent: true, reuseAddress: true },
+    });
   }
 
   protected accepted(client: StreamConnection): void {
-    const local = unmapAddress(client.local);
-    const original = this.type === "tproxy" ? local : client.originalDestination();
-    const { address, port } = original === undefined ? local : unmapAddress(original);
-    const [own] = this.addresses;
-    const isOwn = port === own?.port && address === local.address;
+    const source = sourceOf(client);
+    const original = this.type === "tproxy" ? client.local : client.originalDestination();
+    const { loops } = this.context;
+    const cut = (): void => void client.close({ reset: true }).catch(() => {});
+    if (original === undefined) return cut();
+    const { address, port } = unmapAddress(original);
+    const destination = Object.freeze({ host: address, port });
     // Somebody connected to the port itself: there is nowhere to go but here, again and again.
-    if (original === undefined || isOwn) {
-      client.close({ reset: true }).catch(() => {});
-      return;
-    }
+    const isHere = super.addresses.some((listener) => loops.isAt(listener, destination));
+    if (isHere || loops.cameBack(source, original, cut)) return cut();
     this.context.handler.stream({
       metadata: {
         inbound: this.tag,
         inboundType: this.type,
         network: "tcp",
-        source: sourceOf(client),
-        destination: Object.freeze({ host: address, port }),
+        source,
+        destination,
       },
       client,
       ahead: NOTHING,
       reply: "none",
     });
   }
-}
 
-function unavailable(tag: string, why: string): CapabilityError {
-  return new CapabilityError("proxy.no-redirect", `Cannot open inbound "${tag}": ${why}`, {
-    capability: "redirect",
-    why,
-    remedy: 'on Linux, run with --allow-ffi and driver "auto" or "fast", for TCP',
-  });
+  override async close(): Promise<void> {
+    this.#unwatch?.();
+    this.#packets?.close();
+    await super.close();
+  }
 }
 
 const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);

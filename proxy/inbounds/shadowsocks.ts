@@ -9,7 +9,6 @@
 
 import {
   type AeadProvider,
-  literalAddress,
   type SocketAddress,
   STREAM_END,
   type StreamConnection,
@@ -33,7 +32,7 @@ import {
 } from "../protocol/mod.ts";
 import { giveBuffer, ShadowsocksDuplex, takeBuffer } from "../shadowsocks_stream.ts";
 import { shadowsocksTools } from "../shadowsocks_tools.ts";
-import { PacketSocket } from "../udp_socket.ts";
+import type { PacketSocket } from "../udp_socket.ts";
 import { StreamInbound } from "./listening.ts";
 import { sourceOf } from "./plain.ts";
 import { endpointAddress } from "./source_flows.ts";
@@ -70,9 +69,7 @@ export class ShadowsocksInbound extends StreamInbound {
     this.#aeads = await this.context.aeads();
     if (this.networks.includes("tcp")) await super.start();
     if (!this.networks.includes("udp")) return;
-    const { address, port } = this.#config.listen;
-    const bind = super.addresses[0] ?? literalAddress(address, port)!;
-    const socket = await PacketSocket.open(await this.context.datagrams(), bind);
+    const socket = await this.openPackets();
     const tools = shadowsocksTools(this.#aeads, this.context.random);
     // Datagrams have salts of their own: strangers on one network must not use up the other's memory.
     const salts = new SaltFilter({});

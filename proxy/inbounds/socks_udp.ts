@@ -4,7 +4,7 @@
  * @module
  */
 
-import { STREAM_END, WOULD_BLOCK } from "../../ffi/mod.ts";
+import { type DatagramOptions, STREAM_END, WOULD_BLOCK } from "../../ffi/mod.ts";
 import { logger } from "../../internal/log.ts";
 import type { Duplex } from "../duplex.ts";
 import type { InboundContext, PacketFlow } from "../inbound.ts";
@@ -27,6 +27,7 @@ export class SocksAssociation {
   readonly #client: Duplex;
   readonly #metadata: Metadata;
   readonly #context: InboundContext;
+  readonly #options: Omit<DatagramOptions, "bind">;
   readonly #ended: () => void;
   readonly #endpoints = new EndpointCache(4);
   #socket: PacketSocket | undefined;
@@ -38,11 +39,19 @@ export class SocksAssociation {
   /**
    * Begins to listen, and says where.
    *
+   * @param options Of its socket.
    * @param metadata Its destination is where the client says its datagrams will come from.
    * @param ended Called once when it is over.
    */
-  constructor(client: Duplex, metadata: Metadata, context: InboundContext, ended: () => void) {
+  constructor(
+    client: Duplex,
+    options: Omit<DatagramOptions, "bind">,
+    metadata: Metadata,
+    context: InboundContext,
+    ended: () => void,
+  ) {
     this.#client = client;
+    this.#options = options;
     this.#metadata = metadata;
     this.#context = context;
     this.#ended = ended;
@@ -68,7 +77,7 @@ export class SocksAssociation {
     const { local } = this.#client;
     if (local === undefined) throw new TypeError("Cannot associate: the client has no address");
     const host = await this.#context.datagrams();
-    const socket = await PacketSocket.open(host, { ...local, port: 0 });
+    const socket = await PacketSocket.open(host, { ...local, port: 0 }, this.#options);
     if (this.#closed) return socket.close();
     this.#socket = socket;
     socket.watch(this.#received);

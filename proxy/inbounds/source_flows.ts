@@ -6,26 +6,37 @@
 
 import { literalAddress, type SocketAddress } from "../../ffi/mod.ts";
 import type { Handler, PacketFlow } from "../inbound.ts";
-import type { PacketReceiver } from "../packets.ts";
 import type { Endpoint } from "../protocol/mod.ts";
+
+/**
+ * Sends to a client; as `PacketReceiver`.
+ *
+ * @param from Where the datagram comes from.
+ */
+export type SourceSender = (
+  bytes: Uint8Array<ArrayBuffer>,
+  start: number,
+  end: number,
+  client: Endpoint,
+  from: Endpoint,
+) => void;
 
 /** One association for each client. */
 export class SourceFlows {
   readonly #handler: Handler;
   readonly #describe: { readonly inbound: string; readonly inboundType: string };
-  readonly #send: PacketReceiver;
+  readonly #send: SourceSender;
   readonly #flows = new Map<string, PacketFlow>();
 
   /**
    * Begins with none.
    *
    * @param describe What is known about all of them.
-   * @param send Sends to a client: the endpoint is the client's.
    */
   constructor(
     handler: Handler,
     describe: { readonly inbound: string; readonly inboundType: string },
-    send: PacketReceiver,
+    send: SourceSender,
   ) {
     this.#handler = handler;
     this.#describe = describe;
@@ -51,7 +62,7 @@ export class SourceFlows {
           source: endpointAddress(from),
           destination: to,
         },
-        reply: (reply, first, last) => this.#send(reply, first, last, from),
+        reply: (reply, first, last, source) => this.#send(reply, first, last, from, source),
         ended: () => this.#flows.delete(key),
       });
       this.#flows.set(key, flow);

@@ -4,14 +4,26 @@
  * @module
  */
 
-import { literalAddress, type SocketAddress, type StreamOptions } from "../../ffi/mod.ts";
+import {
+  type DatagramHost,
+  type DatagramOptions,
+  literalAddress,
+  type SocketAddress,
+} from "../../ffi/mod.ts";
 import type { DialConfig, DirectOutboundConfig, Network } from "../config_types.ts";
 import { connectAny, type ConnectSettings } from "../dial.ts";
 import type { Duplex } from "../duplex.ts";
 import { ExpiringSet } from "../handshakes.ts";
+import type { LoopGuard } from "../loop_guard.ts";
 import type { DialOptions, Outbound, OutboundContext } from "../outbound.ts";
 import type { PacketConnection, PacketReceiver } from "../packets.ts";
 import type { Endpoint } from "../protocol/mod.ts";
+import {
+  datagramSettings,
+  type SocketConfig,
+  streamSettings,
+  warnIgnored,
+} from "../socket_settings.ts";
 import { PacketSocket } from "../udp_socket.ts";
 import { logger, onceThenSummarise } from "../../internal/log.ts";
 
@@ -23,13 +35,22 @@ export class DirectOutbound implements Outbound {
   readonly #dial: DialConfig;
   readonly #context: OutboundContext;
   readonly #settings: ConnectSettings;
+  /** The same for a connection that is sent to at once. */
+  readonly #early: ConnectSettings;
+  readonly #packets: Omit<DatagramOptions, "bind">;
 
   /** @param config Its tag, and how connections are made. */
   constructor(config: Pick<DirectOutboundConfig, "tag" | "dial">, context: OutboundContext) {
     this.tag = config.tag;
     this.#dial = config.dial;
     this.#context = context;
-    this.#settings = connectSettings(config.dial, context);
+    const sockets = socketConfig(config.dial, context);
+    this.#early = connectSettings(config.dial, sockets, context);
+    // Without something to send the peer would never be told that somebody connected.
+    const { fastOpen: _fastOpen, ...options } = this.#early.options;
+    this.#settings = { ...this.#early, options };
+    this.#packets = datagramSettings(sockets);
+    if (config.dial.detour === undefined) warn(config, sockets, context);
   }
 
   async dial(destination: Endpoint, options: DialOptions = {}): Promise<Duplex> {
@@ -41,27 +62,70 @@ export class DirectOutbound implements Outbound {
       : metadata?.resolved !== undefined && metadata.destination === destination
       ? metadata.resolved
       : await this.#resolve(host, options);
-    return await connectAny(
-      this.#context.streams,
+    const { streams, loops } = this.#context;
+    const isReturn = addresses.some((address) => loops.isOwn("tcp", { host: address, port }));
+    const depth = isReturn ? await loops.depthOf(metadata?.source) : 0;
+    const stream = await connectAny(
+      streams,
       addresses,
       port,
-      this.#settings,
+      options.early === true ? this.#early : this.#settings,
       options.signal,
     );
+    if (isReturn) loops.returned(stream.local, depth + 1);
+    loops.dialled(stream.local, stream.remote);
+    return stream;
   }
 
-  async openPackets(options: DialOptions = {}): Promise<PacketConnection> {
+  openPackets(options: DialOptions = {}): Promise<PacketConnection> {
+    return this.openPacketsTo(options.metadata?.destination, options);
+  }
+
+  /** The same when it is known that somebody else is sent to than the client wants, or nobody knows who. */
+  async openPacketsTo(
+    destination: Endpoint | undefined,
+    options: DialOptions,
+  ): Promise<PacketConnection> {
     options.chain?.push(this.tag);
     const host = await this.#context.datagrams();
+    const socket = options.udpConnect === true && destination !== undefined
+      ? await this.#openTo(host, destination, options)
+      : await this.#openAny(host, destination);
+    const { leave, mayReturn } = this.#context.loops.sends(
+      socket.local.port,
+      options.metadata?.source,
+    );
+    const loops = mayReturn ? undefined : this.#context.loops;
+    return new DirectPackets(socket, leave, loops, (name) => this.#resolve(name, options));
+  }
+
+  /** A socket that sends anywhere its addresses allow. */
+  async #openAny(host: DatagramHost, destination: Endpoint | undefined): Promise<PacketSocket> {
     const { bind4, bind6 } = this.#settings;
-    let socket: PacketSocket;
-    if (bind4 !== undefined && bind6 === undefined) socket = await PacketSocket.open(host, bind4);
-    else {
-      // A host without IPv6 has no such socket.
-      socket = await PacketSocket.open(host, bind6 ?? ANY6)
-        .catch(() => PacketSocket.open(host, ANY4));
+    const wants6 = destination?.host.includes(":") === true;
+    if (bind4 !== undefined && (bind6 === undefined || !wants6)) {
+      return await PacketSocket.open(host, bind4, this.#packets);
     }
-    return new DirectPackets(socket, (name) => this.#resolve(name, options));
+    // A host without IPv6 has no such socket.
+    return await PacketSocket.open(host, bind6 ?? ANY6, this.#packets)
+      .catch(() => PacketSocket.open(host, ANY4, this.#packets));
+  }
+
+  /** A socket that only the destination can send to. */
+  async #openTo(
+    host: DatagramHost,
+    destination: Endpoint,
+    options: DialOptions,
+  ): Promise<PacketSocket> {
+    const { host: name, port } = destination;
+    const [address] = literalAddress(name, port) === undefined
+      ? await this.#resolve(name, options)
+      : [name];
+    const remote = literalAddress(address!, port)!;
+    const bind = remote.family === "ipv4"
+      ? this.#settings.bind4 ?? ANY4
+      : this.#settings.bind6 ?? ANY6;
+    return await PacketSocket.open(host, bind, { ...this.#packets, remote });
   }
 
   close(): Promise<void> {
@@ -102,17 +166,44 @@ export const PLAIN_DIAL: DialConfig = Object.freeze({
   fallbackDelayMs: 300,
 });
 
-/** What a configuration says about connecting. */
-export function connectSettings(dial: DialConfig, context: OutboundContext): ConnectSettings {
-  const mark = dial.routingMark === 0 ? context.defaultMark : dial.routingMark;
-  const device = dial.bindInterface ?? context.defaultInterface;
-  const options: StreamOptions = {
-    keepAliveMs: dial.disableTcpKeepAlive ? 0 : dial.tcpKeepAliveMs,
-    ...(mark === 0 ? {} : { mark }),
-    ...(device === undefined ? {} : { device }),
-  };
+/** What sockets are told, with what holds where an outbound says nothing. */
+function socketConfig(dial: DialConfig, context: OutboundContext): SocketConfig {
   return {
-    options,
+    ...dial,
+    routingMark: dial.routingMark === 0 ? context.defaultMark : dial.routingMark,
+    bindInterface: dial.bindInterface ?? context.defaultInterface,
+  };
+}
+
+function warn(
+  { tag, dial }: Pick<DirectOutboundConfig, "tag" | "dial">,
+  sockets: SocketConfig,
+  { streams }: OutboundContext,
+): void {
+  warnIgnored(tag, sockets, streams.traits);
+  const bound = [
+    ...(dial.inet4BindAddress === undefined ? [] : ["inet4_bind_address"]),
+    ...(dial.inet6BindAddress === undefined ? [] : ["inet6_bind_address"]),
+  ];
+  if (bound.length === 0 || streams.traits.bind) return;
+  logger("proxy", "sockets").warning(
+    "{tag}: refuses every TCP connection: the driver {driver} cannot set {options}; " +
+      "on Linux, run with --allow-ffi",
+    { tag, driver: streams.traits.driver, options: bound.join(", ") },
+  );
+}
+
+/** What a configuration says about connecting. */
+function connectSettings(
+  dial: DialConfig,
+  sockets: SocketConfig,
+  context: OutboundContext,
+): ConnectSettings {
+  return {
+    options: {
+      ...streamSettings(sockets),
+      ...(sockets.reuseAddr ? { reuseAddress: true } : {}),
+    },
     bind4: dial.inet4BindAddress === undefined
       ? undefined
       : literalAddress(dial.inet4BindAddress, 0),
@@ -140,11 +231,22 @@ class DirectPackets implements PacketConnection {
   /** Names of addresses, so that answers come from whom was asked. */
   readonly #reverse = new Map<string, Endpoint>();
   readonly #unreachable: () => void;
+  /** `undefined` where it may send to the proxy itself. */
+  readonly #loops: LoopGuard | undefined;
+  /** Says that nothing goes out from its port any more. */
+  readonly #leave: () => void;
   #receiver: PacketReceiver | undefined;
 
-  constructor(socket: PacketSocket, resolve: (name: string) => Promise<readonly string[]>) {
+  constructor(
+    socket: PacketSocket,
+    leave: () => void,
+    loops: LoopGuard | undefined,
+    resolve: (name: string) => Promise<readonly string[]>,
+  ) {
     this.#socket = socket;
     this.#resolve = resolve;
+    this.#loops = loops;
+    this.#leave = leave;
     this.#unreachable = onceThenSummarise(
       { now: () => performance.now() },
       (times) =>
@@ -157,6 +259,8 @@ class DirectPackets implements PacketConnection {
   }
 
   send(bytes: Uint8Array<ArrayBuffer>, start: number, end: number, to: Endpoint): void {
+    // To itself it would go round for ever, in a socket more each time.
+    if (this.#loops?.isOwn("udp", to) === true) return this.#unreachable();
     if (this.#socket.send(bytes, start, end, to)) return;
     if (literalAddress(to.host, to.port) !== undefined) return this.#unreachable();
     const key = `${to.host} ${to.port}`;
@@ -175,6 +279,7 @@ class DirectPackets implements PacketConnection {
   }
 
   close(): void {
+    this.#leave();
     this.#socket.close();
   }
 
@@ -192,7 +297,10 @@ class DirectPackets implements PacketConnection {
     } finally {
       // A name that is not known is not asked for again, for as long as the association lasts.
       const waiting = this.#names.get(key);
-      const found = address === undefined ? undefined : { host: address, port: to.port };
+      const answer = address === undefined ? undefined : { host: address, port: to.port };
+      const found = answer !== undefined && this.#loops?.isOwn("udp", answer) === true
+        ? undefined
+        : answer;
       this.#names.set(key, found);
       if (found !== undefined) {
         this.#reverse.set(`${found.host} ${found.port}`, to);
@@ -205,6 +313,7 @@ class DirectPackets implements PacketConnection {
 }
 
 const ANY4: SocketAddress = Object.freeze({ family: "ipv4", address: "0.0.0.0", port: 0 });
+/** Both families, see `PacketSocket.open`. */
 const ANY6: SocketAddress = Object.freeze({ family: "ipv6", address: "::", port: 0 });
 const MOST_NAMES = 1024;
 const MOST_WAITING = 8;

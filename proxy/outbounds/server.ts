@@ -39,19 +39,19 @@ export class ServerLink {
     this.#direct = new DirectOutbound({ tag: config.tag, dial: config.dial }, context);
   }
 
-  /** Connects to the server. @throws {FastwireError} As `Dialer.dial`. */
+  /** Connects to the server, which is spoken to first in every protocol of ours. @throws {FastwireError} As `Dialer.dial`. */
   connect(options: DialOptions): Promise<Duplex> {
     // The chain names what the configuration names: a detour adds itself, the socket below does not.
     if (this.#detour === undefined) {
-      return this.#direct.dial(this.server, { ...options, chain: undefined });
+      return this.#direct.dial(this.server, { ...options, chain: undefined, early: true });
     }
-    return this.#context.outbound(this.#detour).dial(this.server, options);
+    return this.#context.outbound(this.#detour).dial(this.server, { ...options, early: true });
   }
 
   /** Opens datagrams the same way. @throws {FastwireError} As `Dialer.openPackets`. */
   openPackets(options: DialOptions): Promise<PacketConnection> {
     if (this.#detour === undefined) {
-      return this.#direct.openPackets({ ...options, chain: undefined });
+      return this.#direct.openPacketsTo(this.server, { ...options, chain: undefined });
     }
     const outbound = this.#context.outbound(this.#detour);
     if (outbound.openPackets === undefined) {
