@@ -1,56 +1,21 @@
 /**
- * Connections to Redis through npm:redis, which is loaded by the first one: over TCP, TLS or a unix socket, to a server,
- * to the master that sentinels name, or to a cluster. Nothing here reconnects; `redis_link.ts` does.
+ * Connections to Redis through npm:@redis/client, which is loaded by the first one: over TCP, TLS or a unix socket, to a
+ * server, to the master that sentinels name, or to a cluster. Nothing here reconnects; `redis_link.ts` does.
  *
  * @module
  */
 
-import { readFile } from "node:fs/promises";
 import { notConnected, redisError, timedOut } from "./redis_errors.ts";
+import {
+  openServer,
+  type RedisAddress,
+  type RedisTarget,
+  type RedisWire,
+  socketOptions,
+} from "./redis_wire.ts";
 
-/** Where a server listens. */
-export type RedisAddress =
-  | { readonly path: string }
-  | { readonly host: string; readonly port: number };
-
-/** TLS for a connection. Files are read at every connection, so renewed ones are taken up. */
-export interface RedisTls {
-  /** Certificates to trust, PEM; the system's by default. */
-  readonly caFile?: string;
-  /** Our certificate, PEM. */
-  readonly certFile?: string;
-  /** Its key, PEM. */
-  readonly keyFile?: string;
-  /** The name the server's certificate must carry; the host by default. */
-  readonly serverName?: string;
-}
-
-/** How to reach Redis. */
-export interface RedisTarget {
-  /** The server; with `sentinels` or `cluster`, one of those is asked instead. */
-  readonly address: RedisAddress;
-  /** Database number, 0 by default; not used with a cluster, which has only 0. */
-  readonly database?: number;
-  /** ACL user. */
-  readonly username?: string;
-  /** Password; never logged, never part of a message. */
-  readonly password?: string;
-  /** TLS; off unless given. */
-  readonly tls?: RedisTls;
-  /** Name the server shows for the connection. */
-  readonly clientName?: string;
-  /** Sentinels, and the name they know the master by. `address` is not used then. */
-  readonly sentinels?: {
-    readonly addresses: readonly RedisAddress[];
-    readonly masterName: string;
-    readonly username?: string;
-    readonly password?: string;
-  };
-  /** Nodes of a cluster to ask for the others. `address` is not used then. */
-  readonly cluster?: readonly RedisAddress[];
-  /** Milliseconds a connection may take; 5,000 by default. */
-  readonly connectTimeoutMs?: number;
-}
+export { preloadRedis } from "./redis_wire.ts";
+export type { RedisAddress, RedisTarget, RedisTls, RedisWire } from "./redis_wire.ts";
 
 /**
  * What is asked of a client, so that an application may hand in its own. A client of npm:redis is one as it is.
@@ -72,22 +37,6 @@ export interface RedisClient {
   on?(event: "error" | "end", listener: (error?: unknown) => void): unknown;
   /** Stops telling. */
   off?(event: "error" | "end", listener: (error?: unknown) => void): unknown;
-}
-
-/** An open connection. */
-export interface RedisWire {
-  /**
-   * Sends a command. Commands are executed in the order of the calls.
-   *
-   * @param key Decides the node in a cluster.
-   */
-  send(args: string[], key?: string): Promise<unknown>;
-  /** Every master of a cluster; itself otherwise. */
-  nodes(): Promise<readonly Pick<RedisWire, "send">[]>;
-  /** Subscribes to a pattern. */
-  subscribe(pattern: string, listener: (channel: string) => void): Promise<void>;
-  /** Lets go at once; pending commands are rejected. Idempotent. */
-  close(): void;
 }
 
 /** Opens a connection; `onLost` is called at most once, when it ends by itself. Gives up at once when aborted. */
@@ -161,40 +110,7 @@ function pinged(client: RedisClient, signal: AbortSignal): Promise<void> {
   });
 }
 
-function nameOf(address: RedisAddress): string {
-  return "path" in address ? address.path : `${address.host}:${address.port}`;
-}
-
-/**
- * Options for a socket of npm:redis. The signal makes the runtime listen to the socket's errors from its first moment to its
- * last. The client itself (6.3) listens to one, and not yet when a server refuses our certificate in the same moment in
- * which the handshake is complete for us, as TLS 1.3 has it; unheard, that error would end the process.
- */
-async function socketOptions(target: RedisTarget, address: RedisAddress, signal: AbortSignal) {
-  const common = {
-    signal,
-    connectTimeout: target.connectTimeoutMs ?? 5000,
-    reconnectStrategy: false as const,
-  };
-  if ("path" in address) return { ...common, path: address.path, tls: false as const };
-  const plain = { ...common, host: address.host, port: address.port, noDelay: true };
-  const alive = { ...plain, keepAlive: true, keepAliveInitialDelay: 10_000 };
-  const { tls } = target;
-  if (tls === undefined) return { ...alive, tls: false as const };
-  const read = async (file: string | undefined): Promise<string | undefined> =>
-    file === undefined ? undefined : await readFile(file, "utf8");
-  const [ca, cert, key] = await Promise.all([tls.caFile, tls.certFile, tls.keyFile].map(read));
-  return {
-    ...alive,
-    tls: true as const,
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    servername: tls.serverName ?? (/^[\d.]+$|:/.test(address.host) ? "" : address.host),
-  };
-}
-
-/** Options shared by every client. RESP 2 because servers before 6 speak nothing else, and one reply shape is enough. */
+/** Options shared by every client of a cluster. */
 function clientOptions(target: RedisTarget) {
   return {
     RESP: 2 as const,
@@ -204,65 +120,6 @@ function clientOptions(target: RedisTarget) {
     ...(target.password === undefined ? {} : { password: target.password }),
     ...(target.clientName === undefined ? {} : { name: target.clientName }),
   };
-}
-
-async function openServer(
-  target: RedisTarget,
-  address: RedisAddress,
-  onLost: (cause: unknown) => void,
-  signal: AbortSignal,
-): Promise<RedisWire> {
-  const what = `connect to ${nameOf(address)}`;
-  const { createClient } = await import("redis");
-  const client = createClient({
-    ...clientOptions(target),
-    ...(target.database === undefined ? {} : { database: target.database }),
-    socket: await socketOptions(target, address, signal).catch((error) => {
-      throw redisError(error, what, "connect");
-    }),
-  });
-  let open = false;
-  let lastError: unknown;
-  const lost = (error?: unknown): void => {
-    lastError ??= error;
-    if (!open) return;
-    open = false;
-    client.destroy();
-    onLost(lastError);
-  };
-  client.on("error", lost);
-  client.on("end", lost);
-  // The client's own limit ends with the socket's connection; a server that accepts and says nothing needs this one.
-  const limitMs = target.connectTimeoutMs ?? 5000;
-  let expired = false;
-  const giveUp = (): void => client.destroy();
-  const timer = setTimeout(() => {
-    expired = true;
-    giveUp();
-  }, limitMs);
-  signal.addEventListener("abort", giveUp);
-  try {
-    if (signal.aborted) throw notConnected(what, "redis.closed");
-    await client.connect();
-  } catch (error) {
-    client.destroy();
-    throw expired ? timedOut(what, limitMs) : redisError(error, what, "connect");
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", giveUp);
-  }
-  open = true;
-  const wire: RedisWire = {
-    send: (args) => client.sendCommand(args),
-    nodes: () => Promise.resolve([wire]),
-    subscribe: (pattern, listener) =>
-      client.pSubscribe(pattern, (_message, channel) => listener(channel)),
-    close: () => {
-      open = false;
-      client.destroy();
-    },
-  };
-  return wire;
 }
 
 /** Asks the sentinels one after the other, and stays with the first that answers to hear of a failover. */
@@ -304,15 +161,15 @@ async function openThroughSentinel(
       const [host, port] = found.map(String);
       master = await openServer(target, { host: host!, port: Number(port) }, end, signal);
       if (ended) throw notConnected("connect in a failover", "redis.no-master");
-      const { send, subscribe } = master;
+      const connection = master;
       const close = (): void => {
         ended = true;
         sentinel!.close();
         master!.close();
       };
       const wire: RedisWire = {
-        send,
-        subscribe,
+        send: (args) => connection.send(args),
+        subscribe: (pattern, listener) => connection.subscribe(pattern, listener),
         close,
         nodes: () => Promise.resolve([wire]),
       };
@@ -334,7 +191,7 @@ async function openCluster(
   signal: AbortSignal,
 ): Promise<RedisWire> {
   const what = "connect to the cluster";
-  const { createCluster } = await import("redis");
+  const { createCluster } = await import("@redis/client");
   const sockets = await Promise.all(
     target.cluster!.map((address) => socketOptions(target, address, signal)),
   ).catch((error) => {

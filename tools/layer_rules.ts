@@ -43,7 +43,7 @@ export const PACKAGES: Readonly<Record<string, PackagePlace>> = {
   "@noble/ciphers": { places: /^ffi\/aead_noble\.ts$/, loaded: "with the importer" },
   "@noble/curves": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
   "@noble/hashes": { places: /^(?:btest|proxy)\/protocol\//, loaded: "with the importer" },
-  "redis": { places: /^internal\/redis\.ts$/, loaded: "on first use" },
+  "@redis/client": { places: /^internal\/redis(?:_wire)?\.ts$/, loaded: "on first use" },
   "@valibot/to-json-schema": {
     places: /^internal\/cli\/schema_command\.ts$/,
     loaded: "with the importer",

@@ -544,7 +544,7 @@ redisTest("WarmRestartStore reads and writes the tables of a warm restart", asyn
 
 redisTest("RedisSink uses the application's own client and leaves it open", async () => {
   await using server = await RedisServer.start();
-  const { createClient } = await import("redis");
+  const { createClient } = await import("@redis/client");
   const client = createClient({ socket: { path: server.socket, tls: false } });
   client.on("error", () => {});
   await client.connect();
