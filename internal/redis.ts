@@ -6,13 +6,7 @@
  */
 
 import { notConnected, redisError, timedOut } from "./redis_errors.ts";
-import {
-  openServer,
-  type RedisAddress,
-  type RedisTarget,
-  type RedisWire,
-  socketOptions,
-} from "./redis_wire.ts";
+import { openServer, type RedisTarget, type RedisWire, socketOptions } from "./redis_wire.ts";
 
 export { preloadRedis } from "./redis_wire.ts";
 export type { RedisAddress, RedisTarget, RedisTls, RedisWire } from "./redis_wire.ts";
