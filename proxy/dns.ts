@@ -11,7 +11,7 @@ import type { Clock } from "../internal/time/clock.ts";
 import type { DialConfig, DnsConfig, DomainStrategy } from "./config_types.ts";
 import { aged, askOf, faultOf, predefinedAnswer, writeFault } from "./dns_answers.ts";
 import { DnsCache } from "./dns_cache.ts";
-import { FakeipDnsServer } from "./dns_fakeip.ts";
+import { FakeipDnsServer, type FakeipStore } from "./dns_fakeip.ts";
 import {
   CLASS_IN,
   decodeDns,
@@ -269,10 +269,17 @@ export class Dns implements ProxyDns {
     for (const [tag, server] of this.#servers) {
       const before = previous.#servers.get(tag);
       if (server instanceof FakeipDnsServer && before instanceof FakeipDnsServer) {
-        server.restore(before.entries());
+        server.takeOver(before);
       }
     }
     for (const [address, name] of previous.#names) this.#names.set(address, name);
+  }
+
+  /** Lets invented addresses outlive the process. */
+  keepIn(store: FakeipStore): void {
+    for (const server of this.#servers.values()) {
+      if (server instanceof FakeipDnsServer) server.keepIn(store);
+    }
   }
 
   /** A server, by its tag. */

@@ -278,7 +278,7 @@ Deno.test("addressOfReverseName reads both zones and nothing else", () => {
 });
 
 Deno.test("FakeipBlock gives each name an address that leads back, and begins again when all are taken", () => {
-  const block = new FakeipBlock(readIpBlock("198.18.0.0/29")!);
+  const block = new FakeipBlock("198.18.0.0/29", readIpBlock("198.18.0.0/29")!);
   const addresses = ["a", "b", "c", "d", "e"].map((name) => block.addressOf(name));
   deepEqual(addresses, [2, 3, 4, 5, 6].map((last) => `198.18.0.${last}`));
   equal(block.addressOf("b"), "198.18.0.3");
@@ -288,16 +288,16 @@ Deno.test("FakeipBlock gives each name an address that leads back, and begins ag
   for (const other of ["198.18.0.1", "198.18.0.7", "198.18.0.8", "192.0.2.3", "::1"]) {
     equal(block.nameOf(other), undefined, other);
   }
-  throws(() => new FakeipBlock(readIpBlock("198.18.0.0/31")!), RangeError);
+  throws(() => new FakeipBlock("198.18.0.0/31", readIpBlock("198.18.0.0/31")!), RangeError);
 });
 
-Deno.test("FakeipDnsServer takes back what it gave before a restart", () => {
+Deno.test("FakeipDnsServer takes over what the one before it has given", () => {
   const before = new FakeipDnsServer("fake", "198.18.0.0/15", "fc00::/18");
   for (const name of ["a.example", "b.example"]) {
     for (const type of [1, 28]) before.exchange({ name, type, class: 1 });
   }
   const after = new FakeipDnsServer("fake", "198.18.0.0/15", "fc00::/18");
-  after.restore(before.entries());
+  after.takeOver(before);
   equal(after.nameOf("fc00::3"), "b.example");
   equal(after.nameOf("198.18.0.2"), "a.example");
   after.exchange({ name: "c.example", type: 1, class: 1 });

@@ -19,6 +19,8 @@ import { FastwireError } from "../internal/errors.ts";
 import { logger } from "../internal/log.ts";
 import { secureRandom } from "../internal/random.ts";
 import { type Clock, systemClock } from "../internal/time/clock.ts";
+import type { CacheFile } from "./cache_file.ts";
+import { keepState, openCache } from "./cache_file_keeper.ts";
 import { resolveProxyConfig } from "./config.ts";
 import type { InboundConfig, Network, ProxyConfig } from "./config_types.ts";
 import { type ConnectionEntry, ConnectionTracker, type TrafficTotals } from "./connections.ts";
@@ -199,6 +201,8 @@ interface Generation {
   readonly dns: Dns;
   /** What `hijack-dns` hands connections to. */
   readonly dnsOutbound: Outbound;
+  /** Where state is kept over restarts. */
+  readonly cache: CacheFile | undefined;
 }
 
 interface OpenInbound {
@@ -210,7 +214,7 @@ interface OpenInbound {
 
 class Engine implements ProxyServer, Handler {
   readonly connections: ConnectionTracker = new ConnectionTracker();
-  clashMode: string | undefined;
+  #clashMode: string | undefined;
   readonly #streams: StreamHost;
   readonly #options: ProxyOptions;
   readonly #driver: Driver;
@@ -261,6 +265,17 @@ class Engine implements ProxyServer, Handler {
   get #current(): Generation {
     if (this.#generation === undefined) throw new TypeError("Cannot serve: no configuration yet");
     return this.#generation;
+  }
+
+  get clashMode(): string | undefined {
+    return this.#clashMode;
+  }
+
+  set clashMode(mode: string | undefined) {
+    // The first one is the configuration's, not somebody's choice.
+    const isChosen = this.#clashMode !== undefined && mode !== undefined;
+    this.#clashMode = mode;
+    if (isChosen) this.#generation?.cache?.saveMode(mode);
   }
 
   outbound(tag?: string): Outbound {
@@ -465,6 +480,7 @@ class Engine implements ProxyServer, Handler {
       next.dns.takeOver(old.dns);
       keepSelections(old.outbounds, next.outbounds);
     }
+    this.#clashMode ??= keepState(next.cache, next, old);
     try {
       // Inbounds hand over from the first moment they listen.
       this.#generation = next;
@@ -472,9 +488,12 @@ class Engine implements ProxyServer, Handler {
     } catch (error) {
       this.#generation = old;
       await closeAll([...next.outbounds.values(), next.dns]);
+      if (next.cache !== old?.cache) next.cache?.close();
       throw error;
     }
-    if (old !== undefined) await closeAll([...old.outbounds.values(), old.dns]);
+    if (old === undefined) return;
+    if (old.cache !== next.cache) old.cache?.close();
+    await closeAll([...old.outbounds.values(), old.dns]);
   }
 
   async #prepare(config: ProxyConfig): Promise<Generation> {
@@ -519,7 +538,8 @@ class Engine implements ProxyServer, Handler {
       throw error;
     }
     const plan = compileRoute(config, ruleSets);
-    return { config, plan, outbounds, resolver, dns, dnsOutbound: new DnsOutbound(dns) };
+    const cache = await openCache(config, this.#options.folder, this.#generation?.cache);
+    return { config, plan, outbounds, resolver, dns, dnsOutbound: new DnsOutbound(dns), cache };
   }
 
   async #listen(configs: readonly InboundConfig[]): Promise<void> {
@@ -611,6 +631,7 @@ class Engine implements ProxyServer, Handler {
     await this.#relays.close();
     const last = this.#generation;
     if (last !== undefined) await closeAll([...last.outbounds.values(), last.dns]);
+    last?.cache?.close();
     await this.#streams.close();
     await (await this.#datagrams?.catch(() => undefined))?.close();
   }

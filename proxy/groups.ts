@@ -228,10 +228,19 @@ export abstract class GroupOutbound implements Outbound {
   }
 }
 
+/** Where choices outlive the process. */
+export interface SelectionStore {
+  /** The member of a group that was chosen last. */
+  selected(group: string): string | undefined;
+  /** Keeps a choice. */
+  select(group: string, member: string): void;
+}
+
 /** A group whose member is chosen by hand. */
 export class SelectorOutbound extends GroupOutbound {
   readonly type = "selector";
   #now: string;
+  #store: SelectionStore | undefined;
 
   /** @param config Its members, and the one at the start. */
   constructor(config: SelectorOutboundConfig, context: GroupContext) {
@@ -250,7 +259,15 @@ export class SelectorOutbound extends GroupOutbound {
     }
     if (tag === this.#now) return;
     this.#now = tag;
+    this.#store?.select(this.tag, tag);
     this.changed();
+  }
+
+  /** Keeps choices from now on. @param restores Whether it begins with the one that is kept. */
+  keepIn(store: SelectionStore, restores: boolean): void {
+    this.#store = store;
+    const kept = restores ? store.selected(this.tag) : undefined;
+    if (kept !== undefined && this.members.includes(kept)) this.#now = kept;
   }
 
   /** Goes on with the choice of the group that had this place before, if that member is still there. */
