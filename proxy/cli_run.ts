@@ -30,11 +30,18 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
   const places = { files: flags.config, folder: flags.configDirectory };
   const config = await readConfig(places, flags.directory);
   const loop = await sharedLoop(flags.driver);
-  const proxy = await startProxy(config, {
-    driver: flags.driver,
-    folder: flags.directory,
-    ...(loop === undefined ? {} : { loop }),
-  });
+  let proxy: ProxyServer;
+  try {
+    proxy = await startProxy(config, {
+      driver: flags.driver,
+      folder: flags.directory,
+      ...(loop === undefined ? {} : { loop }),
+    });
+  } catch (error) {
+    // It would keep the process from ending.
+    await loop?.close();
+    throw error;
+  }
   const say = (event: object, words: string): void =>
     terminal.stderr.write(common.json ? jsonLine(event) : `${words}\n`);
   const { driver, fallbackReason } = proxy.snapshot();
@@ -48,6 +55,7 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
     await control.follow(say);
   } catch (error) {
     await proxy.close();
+    await loop?.close();
     throw error;
   }
   let reloading = Promise.resolve();
