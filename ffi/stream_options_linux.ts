@@ -139,7 +139,7 @@ export function allowTransparent(library: Libc, fd: number, ipv6: boolean, what:
     (ipv6 ? socket.trySet("transparent6", true) : 0);
   if (errno === 0) return;
   if (errno !== EPERM) throw systemError("setsockopt", errno, what);
-  const why = "IP_TRANSPARENT needs CAP_NET_ADMIN, which this process does not have";
+  const why = "IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW, which this process does not have";
   throw new CapabilityError("ffi.no-transparent", `Cannot ${what}: ${why}`, {
     capability: "transparent",
     why,

@@ -21,8 +21,6 @@ export class LoopGuard {
   readonly #listeners = { tcp: new Map<number, string[]>(), udp: new Map<number, string[]>() };
   /** Both addresses of streams that were dialled lately, while anybody wants to know. */
   readonly #dialled = new Map<string, { readonly at: number }>();
-  /** The same of streams that netfilter brought, and what cuts them. */
-  readonly #came = new Map<string, { readonly at: number; readonly cut: () => void }>();
   /** Streams from this proxy to itself, and the how maniest of its client each is. */
   readonly #hops = new Map<string, { readonly at: number; readonly depth: number }>();
   /** Sockets that datagrams go out from, by port, and how often theirs have gone through this proxy. */
@@ -128,39 +126,28 @@ export class LoopGuard {
       over = true;
       if (--this.#watchers > 0) return;
       this.#dialled.clear();
-      this.#came.clear();
     };
   }
 
-  /** A stream was dialled. One that has come back already is cut. */
+  /** A stream was dialled. */
   dialled(local: SocketAddress | undefined, remote: SocketAddress | undefined): void {
     if (this.#watchers === 0 || local === undefined || remote === undefined) return;
-    const key = keyOf(local, remote);
     this.#forget(this.#dialled, RETURN_MS);
-    this.#dialled.set(key, { at: this.#clock.now() });
-    const back = this.#came.get(key);
-    if (back === undefined || !this.#isLately(back.at)) return;
-    this.#came.delete(key);
-    this.#cutBack();
-    back.cut();
+    this.#dialled.set(keyOf(local, remote), { at: this.#clock.now() });
   }
 
   /**
-   * Netfilter has brought a stream.
-   *
-   * @param cut Called when it turns out to be one of ours later: whoever dialled may not know yet that he is connected.
-   * @returns Whether it is one of ours, and to be closed.
+   * Calls `go` for a stream that netfilter has brought, or `cut` when it is one that was dialled here. At once for
+   * clients of other hosts; with one of this host it takes a moment, for whoever dialled may hear of it after us.
    */
-  cameBack(source: SocketAddress, original: SocketAddress, cut: () => void): boolean {
-    const key = keyOf(source, original);
-    const known = this.#dialled.get(key);
-    if (known !== undefined && this.#isLately(known.at)) {
+  bring(source: SocketAddress, original: SocketAddress, go: () => void, cut: () => void): void {
+    if (!this.isLocal(unmapAddress(source).address)) return go();
+    setTimeout(() => {
+      const known = this.#dialled.get(keyOf(source, original));
+      if (known === undefined || this.#clock.now() - known.at > RETURN_MS) return go();
       this.#cutBack();
-      return true;
-    }
-    this.#forget(this.#came, RETURN_MS);
-    this.#came.set(key, { at: this.#clock.now(), cut });
-    return false;
+      cut();
+    }, SETTLE_MS);
   }
 
   /**
@@ -196,10 +183,6 @@ export class LoopGuard {
     return true;
   }
 
-  #isLately(at: number): boolean {
-    return this.#clock.now() - at <= RETURN_MS;
-  }
-
   /** Lets go of what is older than that, and of the oldest where it is too many. */
   #forget(entries: Map<string, { readonly at: number }>, ageMs: number): void {
     const since = this.#clock.now() - ageMs;
@@ -226,11 +209,12 @@ function localAddresses(): ReadonlySet<string> {
   return found;
 }
 
-/** What comes back does so at once. */
+/** What comes back does so at once; a port may be somebody else's a while later. */
 const RETURN_MS = 2000;
 /** A client's handshake, and whoever it waits for. */
 const HOP_MS = 60_000;
-const SETTLE_MS = 10;
+/** Both ends of a connection to oneself are ready at the same time, and told one after the other. */
+const SETTLE_MS = 2;
 /** More than any chain of outbounds that somebody has thought of. */
 const MOST_HOPS = 8;
 const LOCALS_MS = 5000;

@@ -50,41 +50,51 @@ Deno.test("LoopGuard takes a wildcard for every address of this host and no othe
   equal(guard.isOwn("udp", { host: "192.0.2.1", port: 53 }), false);
 });
 
-Deno.test("LoopGuard recognises a stream of ours that netfilter brought back, whoever hears of it first", () => {
+/** What becomes of a stream that netfilter brought. */
+function brought(
+  guard: LoopGuard,
+  source: SocketAddress,
+  original: SocketAddress,
+): Promise<"goes" | "cut"> {
+  return new Promise((resolve) =>
+    guard.bring(source, original, () => resolve("goes"), () => resolve("cut"))
+  );
+}
+
+Deno.test("LoopGuard recognises a stream of ours that netfilter brought back, whoever hears of it first", async () => {
   const clock = new ManualClock();
   const guard = new LoopGuard(clock);
-  const [here, there] = [at("192.0.2.1", 40_000), at("198.51.100.1", 80)];
+  const [here, there] = [at("127.0.0.1", 40_000), at("198.51.100.1", 80)];
   // Nobody wants to know yet.
   guard.dialled(here, there);
   const over = guard.watch();
-  const cut: string[] = [];
-  equal(guard.cameBack(here, there, () => cut.push("first")), false);
+  equal(await brought(guard, here, there), "goes");
+  const early = brought(guard, here, there);
   guard.dialled(here, there);
-  deepEqual(cut, ["first"]);
-  equal(guard.cameBack(here, there, () => cut.push("never")), true);
+  equal(await early, "cut");
+  equal(await brought(guard, at("::ffff:127.0.0.1", 40_000), there), "cut");
   // Another client, or another destination, is another stream.
-  equal(guard.cameBack(at("192.0.2.2", 40_000), there, () => cut.push("never")), false);
-  equal(guard.cameBack(here, at("198.51.100.1", 443), () => cut.push("never")), false);
+  equal(await brought(guard, at("127.0.0.2", 40_000), there), "goes");
+  equal(await brought(guard, here, at("198.51.100.1", 443)), "goes");
+  let gone = false;
+  guard.bring(at("192.0.2.9", 40_000), there, () => gone = true, () => {});
+  ok(gone, "clients of other hosts do not wait");
   // A port that is used again later is somebody else's.
   clock.advance(5000);
-  equal(guard.cameBack(here, there, () => cut.push("never")), false);
-  over();
-  over();
+  equal(await brought(guard, here, there), "goes");
   guard.dialled(here, there);
-  equal(guard.cameBack(here, there, () => {}), false);
-  deepEqual(cut, ["first"]);
+  over();
+  over();
+  equal(await brought(guard, here, there), "goes");
 });
 
-Deno.test("LoopGuard keeps a bounded number of streams", () => {
+Deno.test("LoopGuard keeps a bounded number of streams", async () => {
   const guard = new LoopGuard(new ManualClock());
   guard.watch();
   const there = at("198.51.100.1", 80);
-  for (let port = 1; port <= 6000; port++) {
-    guard.dialled(at("192.0.2.1", port), there);
-    guard.cameBack(at("192.0.2.2", port), there, () => {});
-  }
-  equal(guard.cameBack(at("192.0.2.1", 1), there, () => {}), false);
-  ok(guard.cameBack(at("192.0.2.1", 6000), there, () => {}));
+  for (let port = 1; port <= 6000; port++) guard.dialled(at("127.0.0.1", port), there);
+  equal(await brought(guard, at("127.0.0.1", 1), there), "goes");
+  equal(await brought(guard, at("127.0.0.1", 6000), there), "cut");
 });
 
 Deno.test("LoopGuard lets a chain through the same proxy be, and ends what goes on for ever", async () => {

@@ -17,11 +17,11 @@ export type ClientName = "tftp" | "atftp" | "curl" | "busybox";
 export type ProxyName = "ss-local" | "ss-server" | "microsocks" | "haproxy" | "proxychains4";
 
 /** Everything a test can need from outside: a program, or the right to make namespaces. */
-export type Need = ServerName | ClientName | ProxyName | "tcpdump" | "namespaces" | "netem";
+export type Need = Peer["name"] | "namespaces" | "netem";
 
 /** A program that was found. */
 export interface Peer {
-  readonly name: ServerName | ClientName | ProxyName | "tcpdump";
+  readonly name: ServerName | ClientName | ProxyName | "tcpdump" | "nft";
   /** Absolute path. */
   readonly path: string;
   /** First line of what it says about itself. */
@@ -378,6 +378,7 @@ const VERSION_WORDS: Readonly<Record<Peer["name"], readonly string[]>> = {
   "curl": ["--version"],
   "busybox": ["--help"],
   "tcpdump": ["--version"],
+  "nft": ["--version"],
   "ss-local": ["-h"],
   "ss-server": ["-h"],
   "microsocks": ["-h"],

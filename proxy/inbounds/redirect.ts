@@ -8,6 +8,7 @@ import { CapabilityError } from "../../internal/errors.ts";
 import { type SocketAddress, type StreamConnection, unmapAddress } from "../../ffi/mod.ts";
 import type { Network, RedirectInboundConfig, TproxyInboundConfig } from "../config_types.ts";
 import type { InboundContext } from "../inbound.ts";
+import type { Metadata } from "../outbound.ts";
 import { datagramSettings } from "../socket_settings.ts";
 import { StreamInbound } from "./listening.ts";
 import { sourceOf } from "./plain.ts";
@@ -66,19 +67,21 @@ export class RedirectInbound extends StreamInbound {
     const destination = Object.freeze({ host: address, port });
     // Somebody connected to the port itself: there is nowhere to go but here, again and again.
     const isHere = super.addresses.some((listener) => loops.isAt(listener, destination));
-    if (isHere || loops.cameBack(source, original, cut)) return cut();
-    this.context.handler.stream({
-      metadata: {
-        inbound: this.tag,
-        inboundType: this.type,
-        network: "tcp",
-        source,
-        destination,
-      },
-      client,
-      ahead: NOTHING,
-      reply: "none",
-    });
+    if (isHere) return cut();
+    const metadata: Metadata = {
+      inbound: this.tag,
+      inboundType: this.type,
+      network: "tcp",
+      source,
+      destination,
+    };
+    const { handler } = this.context;
+    loops.bring(
+      source,
+      original,
+      () => handler.stream({ metadata, client, ahead: NOTHING, reply: "none" }),
+      cut,
+    );
   }
 
   override async close(): Promise<void> {
