@@ -1,4 +1,4 @@
-import { deepEqual, equal, ok, rejects } from "node:assert/strict";
+import { equal, ok, rejects } from "node:assert/strict";
 import { networkInterfaces } from "node:os";
 import type { SocketAddress } from "../ffi/mod.ts";
 import { ManualClock } from "../internal/time/clock.ts";
