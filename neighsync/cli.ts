@@ -125,6 +125,54 @@ const restore = command({
   run: async (input) => await (await import("./cli_restore.ts")).runRestore(input),
 });
 
+const bench = command({
+  name: "bench",
+  brief: "Measure what it achieves here, with a real kernel and Redis",
+  operands: [{ name: "mode", help: "warm-restart, sustained, burst, parse or redis" }],
+  options: daemonSettings,
+  flags: options({
+    ...CONFIG,
+    neighbors: option(integer(1, 131_072), 10_000, {
+      help: "Neighbours of warm-restart, entries of redis, rows of parse",
+      placeholder: "N",
+      group: "Measuring",
+    }),
+    rate: option(integer(1, 1_000_000), 1000, {
+      help: "Changes a second of sustained",
+      placeholder: "N",
+      group: "Measuring",
+    }),
+    duration: option(integer(1, 86_400), 60, {
+      help: "Seconds of sustained",
+      placeholder: "SECS",
+      group: "Measuring",
+    }),
+    events: option(integer(1, 131_072), 5000, {
+      help: "Changes at once of burst",
+      placeholder: "N",
+      group: "Measuring",
+    }),
+    baseline: option(boolean(), true, {
+      help: "Measure one entry after the other, too, to compare with",
+      group: "Measuring",
+    }),
+    useExistingTable: option(boolean(), false, {
+      help: "Add to a table that has entries, and remove what was added",
+      group: "Measuring",
+    }),
+  }),
+  examples: [
+    ["burst --events 5000 --interface bench0 --redis 127.0.0.1:6390", "5,000 changes at once"],
+    [
+      "sustained --rate 1000 --duration 60 --interface bench0 --redis 127.0.0.1:6390",
+      "latency and CPU under load",
+    ],
+    ["parse", "the codec alone: needs no privilege and no Redis"],
+  ],
+  exits: [0, 1, 2, 3, 4, 8, 130, 143],
+  run: async (input) => await (await import("./cli_bench.ts")).runBench(input),
+});
+
 const config = command({
   name: "config",
   brief: "Check the configuration, or print its schema",
@@ -143,8 +191,19 @@ const config = command({
 export const tool: Tool = {
   name: "neighsync",
   brief: "The kernel's neighbour tables, watched and kept in Redis",
-  commands: [run, monitor, dump, restore, config],
+  commands: [run, monitor, dump, restore, bench, config],
+  rewrite: benchmarkFirst,
 };
+
+/** `--benchmark MODE` is `bench MODE`, as it was called before. */
+function benchmarkFirst(words: readonly string[]): readonly string[] {
+  const at = words.findIndex((word) => /^--benchmark(?:=|$)/.test(word));
+  if (at < 0) return words;
+  const [, value] = words[at]!.split("=", 2);
+  const mode = value ?? words[at + 1];
+  const rest = [...words.slice(0, at), ...words.slice(at + (value === undefined ? 2 : 1))];
+  return ["bench", ...(mode === undefined ? [] : [mode]), ...rest];
+}
 
 /**
  * Runs the tool.

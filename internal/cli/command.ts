@@ -114,6 +114,8 @@ export interface Tool {
   /** One line. */
   readonly brief: string;
   readonly commands: readonly Command[];
+  /** Turns words as they used to be written into those of today. */
+  readonly rewrite?: (words: readonly string[]) => readonly string[];
 }
 
 /** A usage mistake: exit code 2. */

@@ -143,7 +143,7 @@ async function dispatch(
   given: readonly string[],
   terminal: Terminal,
 ): Promise<number> {
-  const words = commandFirst(tool, given);
+  const words = commandFirst(tool, tool.rewrite?.(given) ?? given);
   const end = words.indexOf("--");
   const before = end < 0 ? words : words.slice(0, end);
   if (before.includes("-V") || before.includes("--version")) {
