@@ -1,4 +1,4 @@
-import { equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { peerTest } from "../../../internal/testing/peers.ts";
 import { until } from "../../../internal/testing/proxy_peers.ts";
 import {
@@ -24,17 +24,29 @@ const PLAIN = { inbounds: [inbound("socks")] };
 const MB = 1e6;
 
 /** Our proxy, plain or as a Shadowsocks pair: where it listens, and the processes. */
-async function startRelay(kind: "plain" | "shadowsocks", driver: "fast" | "portable") {
+async function startRelay(
+  kind: "plain" | "shadowsocks",
+  driver: "fast" | "portable",
+  options: { readonly descriptors?: number } = {},
+) {
   if (kind === "plain") {
-    const one = await startOwnProxy(PLAIN, driver);
+    const one = await startOwnProxy(PLAIN, driver, options);
     return { port: one.port("socks"), all: [one], [Symbol.asyncDispose]: one[Symbol.asyncDispose] };
   }
-  const far = await startOwnProxy({ inbounds: [inbound("shadowsocks", SECRET)] }, driver);
+  const far = await startOwnProxy(
+    { inbounds: [inbound("shadowsocks", SECRET)] },
+    driver,
+    options,
+  );
   const server = { server: "127.0.0.1", server_port: far.port("shadowsocks") };
-  const near = await startOwnProxy({
-    ...PLAIN,
-    outbounds: [{ type: "shadowsocks", tag: "far", ...server, ...SECRET }],
-  }, driver);
+  const near = await startOwnProxy(
+    {
+      ...PLAIN,
+      outbounds: [{ type: "shadowsocks", tag: "far", ...server, ...SECRET }],
+    },
+    driver,
+    options,
+  );
   return {
     port: near.port("socks"),
     all: [near, far],
@@ -179,6 +191,40 @@ for (const driver of DRIVERS) {
       "",
     );
   });
+}
+
+for (const driver of DRIVERS) {
+  for (const kind of ["plain", "shadowsocks"] as const) {
+    peerTest(
+      `400 clients at once get through 256 descriptors, ${kind}, driver ${driver}`,
+      [],
+      async () => {
+        await using origin = await Origin.start();
+        await using relay = await startRelay(kind, driver, { descriptors: 256 });
+        const connect = () => socksConnect(relay.port, "127.0.0.1", origin.port);
+        const began = performance.now();
+        const outcomes = await Promise.all(
+          Array.from({ length: 400 }, async (_, at) => {
+            try {
+              const transfer = at % 2 === 0 ? download : upload;
+              return await transfer(await connect(), kind === "plain" ? 500_000 : 100_000);
+            } catch (error) {
+              return String(error);
+            }
+          }),
+        );
+        const took = performance.now() - began;
+        deepEqual(outcomes.filter((wrong) => wrong !== ""), []);
+        ok(took < 60_000, `${took} ms`);
+        for (const { tool } of relay.all) {
+          const told = tool.output().match(/lets clients wait/g)?.length ?? 0;
+          ok(told <= 1, tool.output());
+        }
+        match(relay.all[0]!.tool.output(), /lets clients wait, .* times: .*ulimit -n/);
+        equal(await download(await connect(), MB), "");
+      },
+    );
+  }
 }
 
 peerTest("SIGHUP keeps the old configuration when the file is broken", [], async () => {
