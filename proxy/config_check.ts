@@ -19,7 +19,7 @@ export function checkMeaning(input: unknown): readonly Found[] {
   if (!isRecord(input)) return found;
   const route = isRecord(input["route"]) ? input["route"] : {};
   const dns = isRecord(input["dns"]) ? input["dns"] : {};
-  const inbounds = tagged(entriesOf(input, "inbounds"), "inbound", found);
+  tagged(entriesOf(input, "inbounds"), "inbound", found);
   const outbounds = tagged(entriesOf(input, "outbounds"), "outbound", found);
   const servers = tagged(entriesOf(dns, "servers", "dns"), "DNS server", found);
   const ruleSets = tagged(entriesOf(route, "rule_set", "route"), "rule set", found);
@@ -27,9 +27,6 @@ export function checkMeaning(input: unknown): readonly Found[] {
   if (servers.entries.length === 0) servers.index.set("local", 0);
 
   const context: Context = { outbounds, servers, ruleSets, found };
-  for (const { value, path } of inbounds.entries) {
-    refer(value["detour"], [...path, "detour"], inbounds, found);
-  }
   for (const { value, path } of outbounds.entries) {
     dialled(value, path, context);
     for (const [tag, index] of wordsOf(value["outbounds"])) {
@@ -52,7 +49,6 @@ export function checkMeaning(input: unknown): readonly Found[] {
       if (tag !== "any") refer(tag, [...path, "outbound", index], outbounds, found);
     }
   }
-  circles(inbounds, (value) => [[value["detour"], ["detour"]]], found);
   circles(outbounds, outboundEdges, found);
   circles(
     servers,

@@ -63,7 +63,7 @@ export interface ListenConfig {
   readonly bindInterface: string | undefined;
   /** Netfilter mark of the sockets; 0 is none. */
   readonly routingMark: number;
-  /** Whether the port may be shared with a closing listener. */
+  /** Whether other sockets may listen on the port as well, the system spreading clients over them. */
   readonly reuseAddr: boolean;
   /** Whether TCP Fast Open is offered. */
   readonly tcpFastOpen: boolean;
@@ -79,8 +79,6 @@ export interface ListenConfig {
   readonly udpFragment: boolean | undefined;
   /** Silence after which a UDP session ends, in milliseconds. */
   readonly udpTimeoutMs: number;
-  /** Tag of the inbound that connections are handed to. */
-  readonly detour: string | undefined;
 }
 
 /** What all outbounds that open sockets share. */
@@ -390,8 +388,6 @@ export interface RouteConfig {
   readonly ruleSets: readonly RuleSetSource[];
   /** Tag of the outbound for what no rule decided; the first outbound when the file gives none. */
   readonly final: string;
-  /** Whether sockets are bound to the interface of the default route. */
-  readonly autoDetectInterface: boolean;
   /** Network interface sockets are bound to. */
   readonly defaultInterface: string | undefined;
   /** Netfilter mark of all outgoing sockets; 0 is none. */

@@ -61,13 +61,13 @@ export const LISTEN: FieldsOf<ListenConfig> = {
   ...KEEP_ALIVE,
   reuseAddr: field(boolean(), false, "Share the port with a closing listener"),
   udpTimeoutMs: field(duration(), "5m", "Silence after which a UDP session ends"),
-  detour: optional(reference(), "Tag of the inbound that connections are handed to"),
 };
 
 const SNIFF = 'sniffing at an inbound; use a route rule with "action": "sniff"';
 
 /** Listen fields of sing-box that are refused. */
 export const LISTEN_UNSUPPORTED: UnsupportedFields = {
+  detour: "handing connections to another inbound",
   netns: "network namespaces",
   proxy_protocol: "the PROXY protocol",
   proxy_protocol_accept_no_header: "the PROXY protocol",

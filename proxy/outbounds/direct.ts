@@ -25,6 +25,7 @@ import {
   warnIgnored,
 } from "../socket_settings.ts";
 import { PacketSocket } from "../udp_socket.ts";
+import { RejectedError } from "../replies.ts";
 import { logger, onceThenSummarise } from "../../internal/log.ts";
 
 /** Connects to destinations by the system's own sockets. */
@@ -55,6 +56,10 @@ export class DirectOutbound implements Outbound {
 
   async dial(destination: Endpoint, options: DialOptions = {}): Promise<Duplex> {
     options.chain?.push(this.tag);
+    const { detour } = this.#dial;
+    if (detour !== undefined) {
+      return await this.#context.outbound(detour).dial(destination, options);
+    }
     const { host, port } = destination;
     const { metadata } = options;
     const addresses = literalAddress(host, port) !== undefined
@@ -87,6 +92,12 @@ export class DirectOutbound implements Outbound {
     options: DialOptions,
   ): Promise<PacketConnection> {
     options.chain?.push(this.tag);
+    const { detour } = this.#dial;
+    if (detour !== undefined) {
+      const through = this.#context.outbound(detour);
+      if (through.openPackets !== undefined) return await through.openPackets(options);
+      throw new RejectedError(`Cannot send datagrams: outbound "${detour}" takes none`);
+    }
     const host = await this.#context.datagrams();
     const socket = options.udpConnect === true && destination !== undefined
       ? await this.#openTo(host, destination, options)

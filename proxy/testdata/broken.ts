@@ -247,15 +247,14 @@ export const BROKEN: readonly BrokenConfig[] = [
     ],
   },
   {
-    name: "a circle of inbounds",
+    name: "an inbound that hands on, and an interface to be found",
     text: `{
-  "inbounds": [
-    { "type": "direct", "tag": "a", "detour": "b" },
-    { "type": "direct", "tag": "b", "detour": "a" }
-  ]
+  "inbounds": [{ "type": "direct", "tag": "a", "detour": "b" }],
+  "route": { "auto_detect_interface": true }
 }`,
     problems: [
-      "inbounds[1].detour (4:47): goes round in a circle: a → b → a, one of them has to lead elsewhere",
+      "inbounds[0].detour (2:58): not supported by this build: handing connections to another inbound, remove it",
+      'route.auto_detect_interface (3:39): not supported by this build: finding the interface, use "default_interface"',
     ],
   },
   {
