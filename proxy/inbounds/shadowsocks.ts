@@ -146,13 +146,14 @@ class ShadowsocksClient implements Expiring {
     const server = this.#server;
     const seconds = this.#context.unixSeconds();
     this.#start += server.open(bytes, this.#start, this.#end, seconds);
+    const { request } = server;
     if (this.#start === this.#end) this.#start = this.#end = 0;
-    else if (this.#end === bytes.length) {
+    else if (request === undefined && this.#end === bytes.length) {
+      // Only before there are payloads: they lie in front, and wait for the destination.
       bytes.copyWithin(0, this.#start, this.#end);
       this.#end -= this.#start;
       this.#start = 0;
     }
-    const { request } = server;
     if (request === undefined) return false;
     this.#waiting.delete(this);
     this.#client.watch(undefined);
