@@ -110,7 +110,7 @@ export class BenchNeighbors {
         },
         ...(namespace === undefined ? {} : { namespace }),
       });
-      if (!made.#socket.traits.writes) throw notPermitted("this driver cannot");
+      if (!made.#socket.traits.writes) throw cannotWrite();
       made.put(0, 1, 0);
       made.removeAll();
       made.cpuMs = 0;
@@ -240,6 +240,18 @@ function notPermitted(why: string): CapabilityError {
   );
 }
 
+function cannotWrite(): CapabilityError {
+  const why = "the ip program cannot";
+  return new CapabilityError(
+    "neighsync.bench-driver",
+    `Cannot make neighbours fast enough to measure: ${why}, expected native calls`,
+    { capability: "netlink", why, remedy: "run with --allow-ffi, and without --driver portable" },
+  );
+}
+
+/** `<linux/if.h>`: their neighbours have no addresses of their own. */
+const IFF_LOOPBACK = 0x8, IFF_POINTOPOINT = 0x10;
+
 /** Reads the kernel's tables once. @returns The interface's index. */
 async function find(
   host: NetlinkHost,
@@ -267,6 +279,7 @@ async function find(
     });
     for (const link of (await opening!).links.links()) {
       if (link.name !== ifname) continue;
+      if ((link.flags & (IFF_LOOPBACK | IFF_POINTOPOINT)) !== 0) break;
       if (taken === "") return link.ifindex;
       throw new UsageError(
         `Cannot measure on ${ifname}: it has the neighbour ${taken}, expected none in 198.18.0.0/15`,
@@ -277,7 +290,7 @@ async function find(
     await (await opening?.catch(() => undefined))?.close();
   }
   throw new UsageError(
-    `Cannot measure on ${JSON.stringify(ifname)}: there is no such interface`,
+    `Cannot measure on ${JSON.stringify(ifname)}: there is no such interface with neighbours`,
     "ip link add bench0 type veth peer name bench0p; ip link set bench0 up; ip link set bench0p up",
   );
 }

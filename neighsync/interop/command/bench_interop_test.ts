@@ -145,6 +145,12 @@ const REFUSALS: readonly (readonly [words: readonly string[], code: number, says
   [["bench", "burst"], 2, /expected one interface\nhint: bench burst --interface bench0/],
   [["bench", "burst", "--interface", "eth*"], 2, /expected one interface/],
   [["bench", "burst", "--interface", "nowhere"], 2, /no such interface\nhint: ip link add/],
+  [["bench", "burst", "--interface", "lo"], 2, /no such interface with neighbours/],
+  [
+    ["bench", "burst", "--driver", "portable", ...ON],
+    8,
+    /native calls\nhint: run with --allow-ffi/,
+  ],
   [["bench", "brst"], 2, /expected one of warm-restart, sustained, burst, parse, redis/],
   [["bench"], 2, /usage|mode/i],
   [["--benchmark"], 2, /usage|mode/i],
