@@ -77,7 +77,7 @@ export class TransparentPackets {
       { inbound: tag, inboundType: type },
       (bytes, start, end, client, from) => this.#answer(bytes, start, end, client, from),
     );
-    socket.watch(this.#received);
+    socket.watch(this.take);
   }
 
   /** Where datagrams are brought to. */
@@ -100,7 +100,8 @@ export class TransparentPackets {
     this.#answering.clear();
   }
 
-  readonly #received: SocketReceiver = (bytes, start, end, from, to) => {
+  /** Takes a datagram of a client; as `PacketReceiver`, with where it was going. */
+  readonly take: SocketReceiver = (bytes, start, end, from, to) => {
     const { loops } = this.#given.context;
     // Sent to the port itself, it has nowhere to go but here.
     if (to === undefined || to.port === 0 || loops.isAt(this.local, to)) return;
@@ -148,7 +149,7 @@ export class TransparentPackets {
       opened.socket = socket;
       // Rules that look for sockets before they redirect bring what clients send next here.
       const to = Object.freeze({ host: bind.address, port: bind.port });
-      socket.watch((bytes, start, end, from) => this.#received(bytes, start, end, from, to));
+      socket.watch((bytes, start, end, from) => this.take(bytes, start, end, from, to));
       for (const { bytes, client } of opened.waiting ?? []) {
         socket.send(bytes, 0, bytes.length, client);
       }
