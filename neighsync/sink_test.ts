@@ -124,7 +124,7 @@ Deno.test("effectiveTable() does with each kind of pending change what the consu
   equal(table.final.size, 3);
 });
 
-Deno.test("scriptArguments() gives the script routes first and two strings per change", () => {
+Deno.test("scriptArguments() gives the script the routes, and two strings per change, as JSON", () => {
   const neighbors = tableNames("NEIGH_TABLE", 0, ":"), routes = tableNames("ROUTE_TABLE", 0, ":");
   const batch = [
     set("skipped", "x"),
@@ -141,20 +141,15 @@ Deno.test("scriptArguments() gives the script routes first and two strings per c
     "ROUTE_TABLE_CHANNEL@0",
     "_NEIGH_TABLE:",
     "_ROUTE_TABLE:",
-    "1",
-    "Vrf1:10.0.0.1",
-    "Vlan1:10.0.0.1",
-    "IPv402",
-    "b",
-    "",
+    '["Vrf1:10.0.0.1"]',
+    '["Vlan1:10.0.0.1","IPv402","b",""]',
   ]);
   deepEqual(scriptArguments("plain", neighbors, routes, batch, 2, 3), [
     "0",
     "NEIGH_TABLE:",
     "ROUTE_TABLE:",
-    "0",
-    "b",
     "",
+    '["b",""]',
   ]);
   deepEqual([familyOf("10.0.0.1"), familyOf("fe80::1")], ["IPv4", "IPv6"]);
 });

@@ -68,6 +68,19 @@ redisTest("RedisSink stages what a producer-state consumer expects, byte for byt
   deepEqual([final, all], [0, 4]);
 });
 
+redisTest("RedisSink keeps every byte of a key, whatever it is", async () => {
+  await using server = await RedisServer.start();
+  for (const schema of ["producer-state", "plain"] as const) {
+    await using sink = await openSink(server, { schema });
+    const keys = ['"\\\n\t :10.0.0.1', "é€😀:10.0.0.2", "\u0001{}[],:10.0.0.3"];
+    await sink.apply(keys.map((key) => ({ ...set(key, "02:00:00:00:00:01"), route: `Vrf${key}` })));
+    const table = effectiveTable(await sink.readAll());
+    deepEqual([...table.keys()].toSorted(), keys.toSorted());
+    await sink.apply(keys.map(del));
+    equal(effectiveTable(await sink.readAll()).size, 0);
+  }
+});
+
 redisTest("RedisSink publishes only when something was added", async () => {
   await using server = await RedisServer.start();
   await using consumer = await SonicConsumer.start(server.socket);
