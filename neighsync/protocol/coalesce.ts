@@ -62,9 +62,19 @@ export interface PublishedEntry {
 const GONE = -1;
 /** Something is stored that no set would write, so every set is a change. */
 const OTHER = -2;
+/** There is no state: nothing waits, nothing is on its way, nothing is known. */
+const NONE = -3;
 const IPV6_BIT = 2 ** 48;
 
-/** The changes between the filter and the sink. Time comes in with every call; nothing is waited for. */
+/** Slots before the first growth. */
+const FIRST_CAPACITY = 1024;
+
+/**
+ * The changes between the filter and the sink. Time comes in with every call; nothing is waited for.
+ *
+ * A key is looked up once, when a change is put; its slot in the columns is what is passed on from there. Those that wait are
+ * a list through the columns, in order.
+ */
 export class Coalescer {
   /** Keys with one change per flush in which a later one replaced an earlier one. */
   coalesced = 0;
@@ -77,17 +87,31 @@ export class Coalescer {
   #batchTimeoutMs = 0;
   readonly #dedupe: boolean;
 
-  /** Waiting, oldest first: key to state. */
-  readonly #dirty = new Map<string, number>();
+  /** Slots of keys with any state. */
+  readonly #slots = new Map<string, number>();
+  readonly #keys: string[] = [];
+  readonly #freeSlots: number[] = [];
+  /** The state that waits to be written. */
+  #waiting: Float64Array<ArrayBuffer> = new Float64Array(FIRST_CAPACITY);
+  /** The state on its way. */
+  #flying: Float64Array<ArrayBuffer> = new Float64Array(FIRST_CAPACITY);
+  /** What the other side has acknowledged or shown. */
+  #shadow: Float64Array<ArrayBuffer> = new Float64Array(FIRST_CAPACITY);
+  /** Neighbours of a waiting slot in the list, or -1. */
+  #next: Int32Array<ArrayBuffer> = new Int32Array(FIRST_CAPACITY);
+  #previous: Int32Array<ArrayBuffer> = new Int32Array(FIRST_CAPACITY);
+  #oldest = -1;
+  #newest = -1;
+  #pending = 0;
+  #inFlight = 0;
+  #published = 0;
   /** Host routes to delete before the set of a waiting key. */
   readonly #routes = new Map<string, string>();
-  /** On their way: key to state. */
-  readonly #flying = new Map<string, number>();
-  readonly #batches = new Set<PublishBatch>();
+  /** Batches on their way, with the slots of their changes. */
+  readonly #batches = new Map<PublishBatch, readonly number[]>();
+  #taken = 0;
   /** Waiting keys that are on their way, too, and so cannot be taken. */
   #blocked = 0;
-  /** What the other side has acknowledged or shown. */
-  readonly #shadow = new Map<string, number>();
   /** The shadow holds every key there is: one that is not in it is not there. */
   #shadowComplete = false;
   /** Keys that were on their way since the reading of the table began. */
@@ -121,12 +145,12 @@ export class Coalescer {
 
   /** Keys that wait. */
   get pending(): number {
-    return this.#dirty.size;
+    return this.#pending;
   }
 
   /** Keys in batches on their way. */
   get inFlight(): number {
-    return this.#flying.size;
+    return this.#inFlight;
   }
 
   /** Batches on their way. */
@@ -134,25 +158,31 @@ export class Coalescer {
     return this.#batches.size;
   }
 
+  /** Batches that were ever taken. */
+  get batchesTaken(): number {
+    return this.#taken;
+  }
+
   /** Nothing waits and nothing is on its way. */
   get idle(): boolean {
-    return this.#dirty.size === 0 && this.#batches.size === 0;
+    return this.#pending === 0 && this.#batches.size === 0;
   }
 
   /** Whether a key waits or is on its way. */
   isBusy(key: string): boolean {
-    return this.#dirty.has(key) || this.#flying.has(key);
+    const slot = this.#slots.get(key);
+    return slot !== undefined && (this.#waiting[slot] !== NONE || this.#flying[slot] !== NONE);
   }
 
   /** Keys that are known to be written. */
   get published(): number {
-    return this.#shadow.size;
+    return this.#published;
   }
 
   /** When the next call of {@linkcode take} brings something if nothing else happens, milliseconds; or `Infinity`. */
   get deadline(): number {
-    if (this.#dirty.size === this.#blocked || this.#batches.size >= this.#window) return Infinity;
-    const free = this.#batches.size === 0 || this.#dirty.size - this.#blocked >= this.#batchSize;
+    if (this.#pending === this.#blocked || this.#batches.size >= this.#window) return Infinity;
+    const free = this.#batches.size === 0 || this.#pending - this.#blocked >= this.#batchSize;
     const at = free ? this.#firstAt : this.#firstAt + this.#batchTimeoutMs;
     return Math.max(at, this.#holdUntil);
   }
@@ -186,17 +216,19 @@ export class Coalescer {
 
   /** Takes the next batch now, if there is room in the window and any key can be taken: for the end. */
   flush(now: number): PublishBatch | undefined {
-    if (this.#dirty.size === this.#blocked || this.#batches.size >= this.#window) return undefined;
+    if (this.#pending === this.#blocked || this.#batches.size >= this.#window) return undefined;
     return this.#take(now);
   }
 
   /** The other side has everything of this batch. Batches may be acknowledged in any order. */
   acknowledge(batch: PublishBatch): void {
-    if (!this.#batches.delete(batch)) return;
-    for (const { key } of batch.operations) {
-      const state = this.#land(key);
-      if (state === GONE) this.#shadow.delete(key);
-      else this.#shadow.set(key, state);
+    const slots = this.#batches.get(batch);
+    if (slots === undefined) return;
+    this.#batches.delete(batch);
+    for (const slot of slots) {
+      const state = this.#land(slot);
+      this.#show(slot, state === GONE ? NONE : state);
+      this.#release(slot);
     }
   }
 
@@ -206,17 +238,20 @@ export class Coalescer {
    * @param retryAt When the next batch may be taken, monotonic milliseconds; `Infinity` until {@linkcode resume}.
    */
   fail(batch: PublishBatch, retryAt: number): void {
-    if (!this.#batches.delete(batch)) return;
+    const slots = this.#batches.get(batch);
+    if (slots === undefined) return;
+    this.#batches.delete(batch);
     if (retryAt > this.#holdUntil) this.#holdUntil = retryAt;
-    for (const { key, route } of batch.operations) {
-      const state = this.#land(key);
+    for (const [index, { key, route }] of batch.operations.entries()) {
+      const slot = slots[index]!;
+      const state = this.#land(slot);
       // Nobody knows what is there now.
-      this.#shadow.set(key, OTHER);
-      if (this.#dirty.has(key)) continue;
-      this.#dirty.set(key, state);
+      this.#show(slot, OTHER);
+      if (this.#waiting[slot] !== NONE) continue;
+      this.#wait(slot, state);
       if (route !== undefined) this.#routes.set(key, route);
     }
-    if (this.#dirty.size > 0 && batch.oldestAt < this.#firstAt) this.#firstAt = batch.oldestAt;
+    if (this.#pending > 0 && batch.oldestAt < this.#firstAt) this.#firstAt = batch.oldestAt;
   }
 
   /** Batches may be taken again. */
@@ -231,14 +266,17 @@ export class Coalescer {
 
   /** The connection is another one: nothing is known of what is written. */
   discardShadow(): void {
-    this.#shadow.clear();
+    this.#forgetShadow();
     this.#shadowComplete = false;
     this.#uncertain = undefined;
   }
 
   /** The table is about to be read for {@linkcode replaceShadow}. */
   beginShadow(): void {
-    this.#uncertain = new Set(this.#flying.keys());
+    this.#uncertain = new Set();
+    for (const slots of this.#batches.values()) {
+      for (const slot of slots) this.#uncertain.add(this.#keys[slot]!);
+    }
   }
 
   /**
@@ -248,80 +286,179 @@ export class Coalescer {
    * Keys that wait keep waiting, unless they say what is there.
    */
   replaceShadow(entries: Iterable<readonly [string, PublishedEntry]>): void {
-    this.#shadow.clear();
-    for (const [key, { mac, family }] of entries) this.#shadow.set(key, stateOf(mac, family));
-    for (const key of this.#uncertain ?? this.#flying.keys()) this.#shadow.set(key, OTHER);
+    if (this.#uncertain === undefined) this.beginShadow();
+    this.#forgetShadow();
+    for (const [key, { mac, family }] of entries) this.#show(this.#slot(key), stateOf(mac, family));
+    for (const key of this.#uncertain!) this.#show(this.#slot(key), OTHER);
     this.#uncertain = undefined;
     this.#shadowComplete = true;
     if (!this.#dedupe) return;
-    for (const [key, state] of this.#dirty) {
-      if (this.#flying.has(key) || this.#routes.has(key) || this.#shown(key) !== state) continue;
-      this.#dirty.delete(key);
+    for (let slot = this.#oldest, next = -1; slot >= 0; slot = next) {
+      next = this.#next[slot]!;
+      if (this.#flying[slot] !== NONE || this.#routes.has(this.#keys[slot]!)) continue;
+      if (this.#shown(slot) !== this.#waiting[slot]) continue;
+      this.#unwait(slot);
+      this.#release(slot);
       this.suppressed++;
     }
-    if (this.#dirty.size === 0) this.#firstAt = Infinity;
+    if (this.#pending === 0) this.#firstAt = Infinity;
   }
 
   /** Forgets what waits. What is on its way stays so. */
   clear(): void {
-    this.#dirty.clear();
+    for (let slot = this.#oldest, next = -1; slot >= 0; slot = next) {
+      next = this.#next[slot]!;
+      this.#unwait(slot);
+      this.#release(slot);
+    }
     this.#routes.clear();
-    this.#blocked = 0;
     this.#firstAt = Infinity;
   }
 
-  /** State of a key at the other side; undefined when it is not known. */
-  #shown(key: string): number | undefined {
-    return this.#shadow.get(key) ?? (this.#shadowComplete ? GONE : undefined);
+  #forgetShadow(): void {
+    for (let slot = 0; slot < this.#keys.length; slot++) {
+      if (this.#shadow[slot] === NONE) continue;
+      this.#show(slot, NONE);
+      this.#release(slot);
+    }
+  }
+
+  /** State of a key at the other side; `NONE` when it is not known. */
+  #shown(slot: number): number {
+    const state = this.#shadow[slot]!;
+    return state === NONE && this.#shadowComplete ? GONE : state;
   }
 
   #put(key: string, state: number, now: number, route: string | undefined): boolean {
-    const flying = this.#flying.get(key);
-    const waits = this.#dirty.has(key);
-    if (this.#dedupe && route === undefined && !this.#routes.has(key)) {
+    let slot = this.#slots.get(key);
+    // A key that nothing is known of has no slot for the sake of being gone.
+    if (slot === undefined) {
+      if (state === GONE && this.#shadowComplete && this.#dedupe) {
+        this.suppressed++;
+        return false;
+      }
+      slot = this.#slot(key);
+    }
+    const flying = this.#flying[slot]!;
+    const waits = this.#waiting[slot] !== NONE;
+    if (this.#dedupe && route === undefined && !this.#hasRoute(key)) {
       // What is on its way will be there, or be put back.
-      const known = flying ?? this.#shown(key);
+      const known = flying === NONE ? this.#shown(slot) : flying;
       if (known === state) {
         this.suppressed++;
         if (waits) {
-          this.#dirty.delete(key);
-          if (flying !== undefined) this.#blocked--;
-          if (this.#dirty.size === 0) this.#firstAt = Infinity;
+          this.#unwait(slot);
+          this.#release(slot);
+          if (this.#pending === 0) this.#firstAt = Infinity;
         }
         return false;
       }
     }
-    if (waits) this.coalesced++;
-    else if (flying !== undefined) this.#blocked++;
-    this.#dirty.set(key, state);
+    if (waits) {
+      this.coalesced++;
+      this.#waiting[slot] = state;
+    } else this.#wait(slot, state);
     if (route !== undefined) this.#routes.set(key, route);
     else if (state === GONE) this.#routes.delete(key);
     if (this.#firstAt === Infinity) this.#firstAt = now;
     return true;
   }
 
+  /** Hardly anybody has any. */
+  #hasRoute(key: string): boolean {
+    return this.#routes.size > 0 && this.#routes.has(key);
+  }
+
+  /** The slot of a key, which gets one if it has none; {@linkcode Coalescer.#release} takes it back. */
+  #slot(key: string): number {
+    const known = this.#slots.get(key);
+    if (known !== undefined) return known;
+    const slot = this.#freeSlots.pop() ?? this.#keys.length;
+    if (slot === this.#waiting.length) this.#grow();
+    this.#slots.set(key, slot);
+    this.#keys[slot] = key;
+    this.#waiting[slot] = NONE;
+    this.#flying[slot] = NONE;
+    this.#shadow[slot] = NONE;
+    return slot;
+  }
+
+  /** Takes a slot back that has no state any more. */
+  #release(slot: number): void {
+    if (this.#waiting[slot] !== NONE || this.#flying[slot] !== NONE) return;
+    if (this.#shadow[slot] !== NONE) return;
+    this.#slots.delete(this.#keys[slot]!);
+    this.#keys[slot] = "";
+    this.#freeSlots.push(slot);
+  }
+
+  #grow(): void {
+    const capacity = 2 * this.#waiting.length;
+    this.#waiting = copied(new Float64Array(capacity), this.#waiting);
+    this.#flying = copied(new Float64Array(capacity), this.#flying);
+    this.#shadow = copied(new Float64Array(capacity), this.#shadow);
+    this.#next = copied(new Int32Array(capacity), this.#next);
+    this.#previous = copied(new Int32Array(capacity), this.#previous);
+  }
+
+  #show(slot: number, state: number): void {
+    this.#published += Number(state !== NONE) - Number(this.#shadow[slot] !== NONE);
+    this.#shadow[slot] = state;
+  }
+
+  /** A key waits from now on, behind all others. */
+  #wait(slot: number, state: number): void {
+    this.#waiting[slot] = state;
+    this.#next[slot] = -1;
+    this.#previous[slot] = this.#newest;
+    if (this.#newest < 0) this.#oldest = slot;
+    else this.#next[this.#newest] = slot;
+    this.#newest = slot;
+    this.#pending++;
+    if (this.#flying[slot] !== NONE) this.#blocked++;
+  }
+
+  /** A key does not wait any more. */
+  #unwait(slot: number): void {
+    const next = this.#next[slot]!, previous = this.#previous[slot]!;
+    if (previous < 0) this.#oldest = next;
+    else this.#next[previous] = next;
+    if (next < 0) this.#newest = previous;
+    else this.#previous[next] = previous;
+    this.#waiting[slot] = NONE;
+    this.#pending--;
+    if (this.#flying[slot] !== NONE) this.#blocked--;
+  }
+
   /** A key is not on its way any more. @returns The state it was to get. */
-  #land(key: string): number {
-    const state = this.#flying.get(key)!;
-    this.#flying.delete(key);
-    if (this.#dirty.has(key)) this.#blocked--;
+  #land(slot: number): number {
+    const state = this.#flying[slot]!;
+    this.#flying[slot] = NONE;
+    this.#inFlight--;
+    if (this.#waiting[slot] !== NONE) this.#blocked--;
     return state;
   }
 
   #take(now: number): PublishBatch {
     const operations: PublishOperation[] = [];
-    for (const [key, state] of this.#dirty) {
-      if (operations.length === this.#maxBatch) break;
-      if (this.#flying.has(key)) continue;
-      this.#dirty.delete(key);
-      this.#flying.set(key, state);
+    const slots: number[] = [];
+    for (let slot = this.#oldest, next = -1; slot >= 0; slot = next) {
+      if (slots.length === this.#maxBatch) break;
+      next = this.#next[slot]!;
+      if (this.#flying[slot] !== NONE) continue;
+      const key = this.#keys[slot]!, state = this.#waiting[slot]!;
+      this.#unwait(slot);
+      this.#flying[slot] = state;
+      this.#inFlight++;
       this.#uncertain?.add(key);
+      slots.push(slot);
       operations.push(this.#operation(key, state));
     }
     const batch = { operations, takenAt: now, oldestAt: this.#firstAt };
     // Those that stay were put no earlier than now, as far as the time to wait for company is concerned.
-    this.#firstAt = this.#dirty.size === 0 ? Infinity : now;
-    this.#batches.add(batch);
+    this.#firstAt = this.#pending === 0 ? Infinity : now;
+    this.#batches.set(batch, slots);
+    this.#taken++;
     return batch;
   }
 
@@ -329,7 +466,7 @@ export class Coalescer {
     if (state === GONE) return { op: "del", key, mac: "", family: "IPv4" };
     const family = state >= IPV6_BIT ? "IPv6" : "IPv4";
     const mac = formatMac(state >= IPV6_BIT ? state - IPV6_BIT : state);
-    const route = this.#routes.get(key);
+    const route = this.#routes.size === 0 ? undefined : this.#routes.get(key);
     if (route === undefined) return { op: "set", key, mac, family };
     this.#routes.delete(key);
     return { op: "set", key, mac, family, route };
@@ -343,4 +480,9 @@ function stateOf(mac: string, family: string): number {
   if (value < 0 || mac !== formatMac(value)) return OTHER;
   if (family === "IPv4") return value;
   return family === "IPv6" ? value + IPV6_BIT : OTHER;
+}
+
+function copied<Column extends { set(from: Column): void }>(into: Column, from: Column): Column {
+  into.set(from);
+  return into;
 }
