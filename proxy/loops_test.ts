@@ -1,5 +1,4 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { resolveDriver } from "../ffi/mod.ts";
 import { runContract } from "../internal/testing/contract.ts";
 import { freeTcpPort } from "../internal/testing/proxy_peers.ts";
 import {
@@ -12,11 +11,10 @@ import {
   textOf,
   until,
 } from "./testdata/engine.ts";
+import { PROXY_DRIVERS } from "./testdata/drivers.ts";
 import { createProxy } from "./engine.ts";
 
-type Driver = "fast" | "portable";
-
-runContract<Driver>("A proxy that could talk to itself", [
+runContract("A proxy that could talk to itself", [
   [
     "ends a stream that would go round for ever, and serves the next client",
     async (driver) => {
@@ -122,10 +120,4 @@ runContract<Driver>("A proxy that could talk to itself", [
       equal(far.server.snapshot().opened, 1);
     },
   ],
-], {
-  fast: {
-    missing: () => resolveDriver("auto", ["ffi", "splice", "epoll", "eventfd"]).reason,
-    open: () => "fast",
-  },
-  portable: { missing: () => "", open: () => "portable" },
-});
+], PROXY_DRIVERS);

@@ -8,7 +8,13 @@ import { Buffer } from "node:buffer";
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket as Stream } from "node:net";
+import { bindAll } from "../../ffi/libc_linux.ts";
+import { libcrypto } from "../../ffi/libcrypto_linux.ts";
 import { createProxy, type ProxyServer } from "../engine.ts";
+
+// What is bound inside of a test counts as a leak of that test, and stays bound for the life of the process.
+bindAll();
+libcrypto();
 
 /** A TCP client or the server's side of one: bytes as they come, read in exact pieces. */
 export class Peer implements AsyncDisposable {
