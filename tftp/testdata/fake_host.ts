@@ -25,6 +25,7 @@ const TRAITS: DatagramTraits = {
   packetInfo: true,
   errorQueue: true,
   dropCounter: false,
+  options: false,
 };
 
 /** A datagram that left. */
