@@ -402,6 +402,8 @@ class Engine implements ProxyServer, Handler {
   }
 
   async #openPackets(entry: ConnectionEntry, first: Uint8Array): Promise<FlowTarget | undefined> {
+    // Its datagram is lost, as datagrams are; the client sends another.
+    if (!this.#hasRoom()) throw new RejectedError("Cannot send datagrams: no descriptors are left");
     const before = entry.metadata.destination;
     this.#name(entry);
     const routing = routeConnection(this.#routing, entry.metadata, (action) => {

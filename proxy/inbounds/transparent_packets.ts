@@ -7,7 +7,12 @@
  * @module
  */
 
-import { type DatagramOptions, literalAddress, type SocketAddress } from "../../ffi/mod.ts";
+import {
+  type DatagramOptions,
+  literalAddress,
+  processDescriptors,
+  type SocketAddress,
+} from "../../ffi/mod.ts";
 import { logger, onceThenSummarise } from "../../internal/log.ts";
 import type { InboundContext } from "../inbound.ts";
 import type { Endpoint } from "../protocol/mod.ts";
@@ -25,7 +30,7 @@ export interface TransparentSettings {
   readonly context: Pick<InboundContext, "datagrams" | "handler" | "loops" | "clock">;
   /** How sockets for answers are opened. */
   readonly options: Omit<DatagramOptions, "bind">;
-  /** Sockets for answers at most. Default 1024. */
+  /** Sockets for answers at most. Default 1024, and an eighth of the descriptors the process may have. */
   readonly mostSockets?: number;
 }
 
@@ -57,7 +62,8 @@ export class TransparentPackets {
   /** Begins to take datagrams. */
   constructor(given: TransparentSettings) {
     this.#given = given;
-    this.#mostSockets = given.mostSockets ?? MOST_SOCKETS;
+    const limit = processDescriptors.limit() ?? Infinity;
+    this.#mostSockets = given.mostSockets ?? Math.min(MOST_SOCKETS, Math.floor(limit / 8));
     const { tag, type, socket, context } = given;
     let reason: unknown;
     const report = onceThenSummarise(
