@@ -111,7 +111,7 @@ export function reportText(report: BenchReport): string {
 }
 
 function numberText(value: number, unit: BenchFigure["unit"]): string {
-  const text = unit === "" || value >= 1000
+  const text = unit === "" || value >= 999.5
     ? Math.round(value).toLocaleString("en-US")
     : value.toPrecision(3);
   return unit === "" ? text : unit === "/s" ? `${text}/s` : `${text} ${unit}`;
