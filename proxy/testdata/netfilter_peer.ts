@@ -46,11 +46,13 @@ async function ask(words: readonly string[]): Promise<void> {
   const socket = createSocket({ type: address.includes(":") ? "udp6" : "udp4" });
   socket.bind(Number(own));
   await once(socket, "listening");
-  // From here on the kernel takes no datagram from anywhere else.
-  socket.connect(Number(port), address);
-  await once(socket, "connect");
   let arrived: (bytes: Uint8Array) => void = () => {};
-  socket.on("message", (bytes) => arrived(bytes));
+  let strangers = 0;
+  socket.on("message", (bytes, from) => {
+    // Looked at here: connecting the socket does not have the runtime tell the kernel.
+    if (from.address === address && from.port === Number(port)) arrived(bytes);
+    else strangers++;
+  });
   for (const length of lengths.map(Number)) {
     const payload = patternBytes(length, length);
     let answer: Uint8Array | undefined;
@@ -62,11 +64,13 @@ async function ask(words: readonly string[]): Promise<void> {
           resolve(bytes);
         };
       });
-      socket.send(payload);
+      socket.send(payload, Number(port), address);
       answer = await coming;
     }
     if (answer === undefined) {
-      console.log(`${length} nothing came back`);
+      console.log(
+        `${length} nothing came back${strangers > 0 ? ` but ${strangers} of others` : ""}`,
+      );
       continue;
     }
     const name = new TextDecoder().decode(answer.subarray(0, NAME_BYTES)).replaceAll("\0", "");
