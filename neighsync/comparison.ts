@@ -50,8 +50,14 @@ export class Comparison {
   /** Read, and waiting for the kernel's table to be read to its end. */
   #entries: Map<string, StoredNeighbor> | undefined;
   #isFirst = true;
-  /** Asked for while a warm restart collected. */
+  /** Comparisons are made: before, there is nothing to compare with. */
+  #begun = false;
+  /** Asked for before that, or while a warm restart collected. */
   #missed = false;
+  /** The table was read before anything was written to it. */
+  #untouched = false;
+  /** Rules decide differently than when the first entries were told. */
+  #rulesChanged = false;
   #stopped = false;
   #firstDone: () => void = () => {};
   #stopWaiting: () => void = () => {};
@@ -65,8 +71,9 @@ export class Comparison {
   /** Compares, behind what is being compared now; settles when that is done, or cannot be done now. */
   run(reason: ComparisonReason): Promise<void> {
     if (this.#stopped) return Promise.resolve();
+    if (reason === "first") this.#begun = true;
     // While a warm restart collects, nothing is to be written; what is due then is done by its end.
-    if (this.#needs.publisher.warm !== undefined) {
+    if (!this.#begun || this.#needs.publisher.warm !== undefined) {
       this.#missed = true;
       return Promise.resolve();
     }
@@ -82,12 +89,28 @@ export class Comparison {
     this.#compare("first", entries);
   }
 
+  /** Comparisons are made from now on, and the one that was asked for before; the first comparison begins them, too. */
+  begin(): void {
+    this.#begun = true;
+    if (this.#missed) this.run("reconnect");
+    this.#missed = false;
+  }
+
+  /** Some rule decides differently from now on. */
+  rulesChanged(): void {
+    this.#rulesChanged = true;
+  }
+
+  /** A warm restart is about to read the table: what was missed before is no matter. */
+  forgetMissed(): void {
+    this.#missed = false;
+  }
+
   /** A warm restart has made both tables equal, unless the connection became another one meanwhile. */
   adopt(): void {
     this.#isFirst = false;
     this.#firstDone();
-    if (this.#missed) this.run("reconnect");
-    this.#missed = false;
+    this.begin();
   }
 
   /** Ends: nothing is compared any more, whatever is being read. */
@@ -123,10 +146,11 @@ export class Comparison {
       if (isNew) {
         coalescer.pause();
         coalescer.discardShadow();
-        await prepare();
       }
+      this.#untouched = coalescer.batchesTaken === 0;
       coalescer.beginShadow();
-      const entries = effectiveTable(await sink.readAll());
+      const [table] = await Promise.all([sink.readAll(), isNew ? prepare() : undefined]);
+      const entries = effectiveTable(table);
       if (this.#stopped || !sink.connected) return;
       coalescer.replaceShadow(entries);
       // A connection that was lost and made again meanwhile has asked for another one; until then nothing is written.
@@ -142,7 +166,11 @@ export class Comparison {
   #compare(reason: ComparisonReason, entries: Map<string, StoredNeighbor>): void {
     const { publisher, writer, clock, feed, done } = this.#needs;
     const touched = writer.touched ?? new Set<string>();
-    const repairs = publisher.compare(entries, feed()!, clock.now(), touched);
+    // Everything the kernel has was told since the feed was opened, and is on its way or written: a table that was empty then
+    // has nothing else in it.
+    const nothingElse = this.#isFirst && this.#untouched && !this.#rulesChanged &&
+      !writer.coalescer.cleared && entries.size === 0;
+    const repairs = nothingElse ? 0 : publisher.compare(entries, feed()!, clock.now(), touched);
     if (this.#isFirst) {
       this.#isFirst = false;
       this.#firstDone();

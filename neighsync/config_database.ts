@@ -70,12 +70,10 @@ export class RedisConfigDatabase implements ConfigDatabase {
 
   /** Walks through the names of all keys in steps; meant for starts and rare changes. */
   async present(tables: readonly string[]): Promise<readonly boolean[]> {
-    const present: boolean[] = [];
-    for (const table of tables) {
+    return await Promise.all(tables.map(async (table) => {
       const pattern = `${table}${this.#separator}*`;
-      present.push((await findKeys(this.#link, this.#database, pattern, 1)).length > 0);
-    }
-    return present;
+      return (await findKeys(this.#link, this.#database, pattern, 1)).length > 0;
+    }));
   }
 
   /** Follows keyspace notifications; false when the server sends none of hashes and deletions. */
@@ -85,21 +83,21 @@ export class RedisConfigDatabase implements ConfigDatabase {
   ): Promise<boolean> {
     if (!this.#link.canFollow || !await this.#notifies()) return false;
     const before = `__keyspace@${this.#database}__:`;
-    for (const table of tables) {
-      const prefix = before + table + this.#separator;
-      if (this.#followed.has(prefix)) continue;
-      try {
+    try {
+      await Promise.all(tables.map(async (table) => {
+        const prefix = before + table + this.#separator;
+        if (this.#followed.has(prefix)) return;
         await this.#link.follow(
           `${prefix}*`,
           (channel) => listener(table, channel.slice(prefix.length)),
         );
-      } catch (error) {
-        if (isRedisError(error) && error.code === "redis.not-permitted") return false;
-        throw error;
-      }
-      this.#followed.add(prefix);
+        this.#followed.add(prefix);
+      }));
+      return true;
+    } catch (error) {
+      if (isRedisError(error) && error.code === "redis.not-permitted") return false;
+      throw error;
     }
-    return true;
   }
 
   /** Flags of `notify-keyspace-events`: K for this kind of channel, h for hashes, g for DEL and EXPIRE, A for all. */

@@ -379,6 +379,7 @@ export class NeighSync implements AsyncDisposable {
   async #standsBy(host: NetlinkHost): Promise<boolean> {
     const { lease } = this.#parts!;
     if (lease === undefined || await this.#orClosed(lease.decided) === "holder") return false;
+    this.#comparison!.begin();
     const read = new Promise<void>((resolve) => this.#viewRead = resolve);
     await Promise.all([this.#orClosed(read), this.#join(host)]);
     const synced = this.#firstSync();
@@ -406,6 +407,7 @@ export class NeighSync implements AsyncDisposable {
       connected: () => this.#connected(),
       clearPending: () => sink.clearPending(),
       loadTable: async (cache) => {
+        this.#comparison!.forgetMissed();
         writer.coalescer.beginShadow();
         const entries = effectiveTable(await sink.readAll());
         writer.coalescer.replaceShadow(entries);
@@ -498,6 +500,7 @@ export class NeighSync implements AsyncDisposable {
   }
 
   #policyChanged(change: PolicyChange): void {
+    this.#comparison?.rulesChanged();
     const value = change.value ? "on" : "off";
     if (change.fact === "link-local") {
       log.info("IPv6 link-local of {ifname} is {value}", { ifname: change.ifname, value });

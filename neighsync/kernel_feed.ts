@@ -65,6 +65,11 @@ export interface FeedOptions {
 const HOUSEKEEPING_MS = 1000;
 /** A flood that lasts is told this often. */
 const LOSS_LOG_MS = 5000;
+/**
+ * Datagrams of a dump in one turn, about 3,000 rows: what was read is on its way to the sink while the next are read, and a
+ * large table does not hold the event loop until its end.
+ */
+const DUMP_TURN_DATAGRAMS = 8;
 /** Pauses before sockets that failed are opened again. */
 const MIN_REOPEN_MS = 100, MAX_REOPEN_MS = 5000;
 
@@ -91,6 +96,8 @@ export class KernelFeed {
   #ipv6 = 0;
   #socketErrors = 0;
   #eventTurnAt = 0;
+  /** When the datagram in hand was read: asking for the time costs as much as a rule does. */
+  #now = 0;
   readonly #refusedOnce: () => void;
   readonly #lostOnce: () => void;
   #lastRefusal = "";
@@ -98,27 +105,30 @@ export class KernelFeed {
 
   readonly #eventConsumer: NetlinkConsumer = {
     datagram: (view, start, end) => {
+      // An event is a datagram of its own, and one turn reads thousands.
+      if (!this.#inEventTurn) this.#look();
       this.#inEventTurn = true;
-      this.#machine.receiveEvents(view, start, end, this.#clock.now(), this.#actions);
+      this.#machine.receiveEvents(view, start, end, this.#now, this.#actions);
     },
     lost: ({ reason, datagrams }) => {
       this.#lastLoss = reason;
       this.#lostOnce();
-      this.#machine.lost(datagrams, this.#clock.now(), this.#actions);
+      this.#machine.lost(datagrams, this.#look(), this.#actions);
     },
     turned: (drained) => {
       this.#inEventTurn = false;
       this.#eventTurnAt = Date.now();
-      if (drained) this.#machine.drained(this.#clock.now(), this.#actions);
+      if (drained) this.#machine.drained(this.#look(), this.#actions);
       this.#after();
     },
     failed: (error) => this.#failed(error),
   };
 
   readonly #queryConsumer: NetlinkConsumer = {
-    datagram: (view, start, end) =>
-      this.#machine.receiveReplies(view, start, end, this.#clock.now(), this.#actions),
-    lost: () => this.#machine.queryLost(this.#clock.now(), this.#actions),
+    datagram: (view, start, end) => {
+      this.#machine.receiveReplies(view, start, end, this.#look(), this.#actions);
+    },
+    lost: () => this.#machine.queryLost(this.#look(), this.#actions),
     turned: () => this.#after(),
     failed: (error) => this.#failed(error),
   };
@@ -138,7 +148,7 @@ export class KernelFeed {
       const by = kind === "add" ? 1 : kind === "delete" ? -1 : 0;
       if (neighbor.family === AF_INET) this.#ipv4 += by;
       else this.#ipv6 += by;
-      this.#consumer.changed(change, this.#clock.now());
+      this.#consumer.changed(change, this.#now);
     },
     linkChanged: (link, previous) => this.#consumer.linkChanged(link, previous),
     resyncStarted: (reason) => {
@@ -208,7 +218,7 @@ export class KernelFeed {
     const feed = new KernelFeed(options, consumer);
     await feed.#open(options.signal);
     feed.#tellBuffer();
-    feed.#machine.start(feed.#clock.now(), feed.#actions);
+    feed.#machine.start(feed.#look(), feed.#actions);
     feed.#after();
     return feed;
   }
@@ -242,7 +252,7 @@ export class KernelFeed {
   resync(): Promise<void> {
     // What is being read now may have begun before something the caller knows of.
     const done = this.#whenRead(this.#started + 1);
-    this.#machine.resync(this.#clock.now(), this.#actions);
+    this.#machine.resync(this.#look(), this.#actions);
     this.#after();
     return done;
   }
@@ -260,6 +270,7 @@ export class KernelFeed {
 
   /** Tells every entry again, or those of one interface. */
   replay(ifindex?: number): void {
+    this.#look();
     this.#machine.replay(ifindex, this.#actions);
   }
 
@@ -314,7 +325,12 @@ export class KernelFeed {
       ...(settings.namespace === undefined ? {} : { namespace: settings.namespace }),
       ...(signal === undefined ? {} : { signal }),
     };
-    const queries = await host.open({ ...common, consumer: this.#queryConsumer });
+    const queries = await host.open({
+      ...common,
+      consumer: this.#queryConsumer,
+      // The other driver counts rows.
+      ...(host.driver === "iproute" ? {} : { turnDatagrams: DUMP_TURN_DATAGRAMS }),
+    });
     try {
       this.#events = await host.open({
         ...common,
@@ -330,6 +346,11 @@ export class KernelFeed {
     this.#queries = queries;
     this.#connected = true;
     this.#machine.receiveBufferSet(this.#events.receiveBufferBytes);
+  }
+
+  /** Looks at the clock, for everything that follows from what is being done. */
+  #look(): number {
+    return this.#now = this.#clock.now();
   }
 
   #tellBuffer(): void {
@@ -356,13 +377,14 @@ export class KernelFeed {
     if (this.#closed) return;
     // An idle event socket takes no turns, so it is looked at from here. Its turn says when it is empty.
     if (this.#connected && this.#machine.wantsDrain && !this.#inEventTurn) {
+      this.#look();
       this.#inEventTurn = true;
       this.#events.checkLoss();
       this.#events.drain();
       this.#inEventTurn = false;
       // This driver has no turns on demand: what has arrived was handed over.
       if (this.#options.host.driver === "iproute" && this.#machine.wantsDrain) {
-        this.#machine.drained(this.#clock.now(), this.#actions);
+        this.#machine.drained(this.#look(), this.#actions);
       }
     }
     this.#consumer.turned();
@@ -384,7 +406,7 @@ export class KernelFeed {
     this.#timer = undefined;
     this.#timerAt = Infinity;
     if (this.#closed) return;
-    const now = this.#clock.now();
+    const now = this.#look();
     if (this.#connected && now >= this.#housekeepingAt) {
       this.#housekeepingAt = now + HOUSEKEEPING_MS;
       this.#events.checkLoss();
@@ -426,7 +448,7 @@ export class KernelFeed {
     }
     if (this.#closed) return;
     // Whatever was told or asked in between is lost.
-    const now = this.#clock.now();
+    const now = this.#look();
     this.#machine.queryLost(now, this.#actions);
     this.#machine.lost(0, now, this.#actions);
     this.#after();

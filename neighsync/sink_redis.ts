@@ -220,10 +220,10 @@ export class RedisSink implements Sink {
     // Writing nothing to a key that is not there changes nothing and is refused by everything that would refuse a batch:
     // a replica, a full memory, a failing disk, a missing password. So being connected means that changes are taken.
     const probe = `${NEIGH_TABLE}_WRITE_PROBE`;
-    await this.link.send(["SETRANGE", probe, "0", ""], "write", probe).catch((error) => {
+    const written = this.link.send(["SETRANGE", probe, "0", ""], "write", probe).catch((error) => {
       if (!(isRedisError(error) && error.code === "redis.not-permitted")) throw error;
     });
-    if (!this.#isCluster) await this.#batches.load();
+    await Promise.all([written, this.#isCluster ? undefined : this.#batches.load()]);
   }
 
   #submit(batch: readonly SinkOperation[]): readonly Promise<void>[] {

@@ -76,16 +76,18 @@ export class WarmRestartStore {
 
   /** Everything the machine wants to know at the start. */
   async readFlags(): Promise<WarmFlags> {
-    const [system, docker, count] = await this.#ask([
-      ["HGET", this.#names.system, "enable"],
-      ["HGET", this.#names.docker, "enable"],
-      ["HGET", this.#names.own, "restore_count"],
+    const [[system, docker, count], [timer]] = await Promise.all([
+      this.#ask([
+        ["HGET", this.#names.system, "enable"],
+        ["HGET", this.#names.docker, "enable"],
+        ["HGET", this.#names.own, "restore_count"],
+      ]),
+      this.#configLink.inDatabase(
+        this.#config,
+        [["HGET", this.#names.timer, this.#timerField]],
+        "read the warm-restart timer",
+      ),
     ]);
-    const [timer] = await this.#configLink.inDatabase(
-      this.#config,
-      [["HGET", this.#names.timer, this.#timerField]],
-      "read the warm-restart timer",
-    );
     return {
       enabled: system === "true" || docker === "true",
       restoreCount: count !== null && /^\d{1,15}$/.test(String(count)) ? Number(count) : undefined,

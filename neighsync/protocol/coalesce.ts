@@ -110,6 +110,7 @@ export class Coalescer {
   /** Batches on their way, with the slots of their changes. */
   readonly #batches = new Map<PublishBatch, readonly number[]>();
   #taken = 0;
+  #cleared = false;
   /** Waiting keys that are on their way, too, and so cannot be taken. */
   #blocked = 0;
   /** The shadow holds every key there is: one that is not in it is not there. */
@@ -161,6 +162,11 @@ export class Coalescer {
   /** Batches that were ever taken. */
   get batchesTaken(): number {
     return this.#taken;
+  }
+
+  /** Something that waited was forgotten by {@linkcode clear}. */
+  get cleared(): boolean {
+    return this.#cleared;
   }
 
   /** Nothing waits and nothing is on its way. */
@@ -306,6 +312,7 @@ export class Coalescer {
 
   /** Forgets what waits. What is on its way stays so. */
   clear(): void {
+    this.#cleared ||= this.#pending > 0;
     for (let slot = this.#oldest, next = -1; slot >= 0; slot = next) {
       next = this.#next[slot]!;
       this.#unwait(slot);
