@@ -65,6 +65,23 @@ function server({ value, path }: Raw, found: Found[]): void {
     for (const user of both) {
       key(user.value["password"], bytes, [...user.path, "password"], user.path, found);
     }
+    for (const list of [users, destinations]) sameKeys(list, path, found);
+  }
+}
+
+/** A header tells by its key whose it is. */
+function sameKeys(list: readonly Raw[], owner: Found["path"], found: Found[]): void {
+  const seen = new Map<unknown, number>();
+  for (const [index, { value, path }] of list.entries()) {
+    const earlier = seen.get(value["password"]);
+    if (earlier === undefined) seen.set(value["password"], index);
+    else if (typeof value["password"] === "string" && value["password"] !== "") {
+      found.push({
+        path: [...owner, ...path, "password"],
+        message: `is the key of number ${earlier + 1} as well`,
+        hint: "each needs one of its own",
+      });
+    }
   }
 }
 

@@ -21,7 +21,9 @@ export async function createInbound(
     case "mixed":
       return new PlainInbound(config, context);
     case "shadowsocks":
-      return new (await import("./shadowsocks.ts")).ShadowsocksInbound(config, context);
+      return config.destinations.length === 0
+        ? new (await import("./shadowsocks.ts")).ShadowsocksInbound(config, context)
+        : new (await import("./shadowsocks_relay.ts")).ShadowsocksRelayInbound(config, context);
     case "direct":
       return new (await import("./direct.ts")).DirectInbound(config, context);
     case "redirect":

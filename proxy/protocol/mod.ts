@@ -137,6 +137,13 @@ export {
   type ShadowsocksPacketSession,
 } from "./shadowsocks_packet.ts";
 export {
+  IDENTITY_BYTES,
+  relayShadowsocksStream,
+  ShadowsocksPacketRelay,
+  type ShadowsocksRelayOptions,
+  ShadowsocksRelaySession,
+} from "./shadowsocks_relay.ts";
+export {
   type ShadowsocksClientStream,
   type ShadowsocksServerOptions,
   type ShadowsocksServerStream,
