@@ -231,6 +231,8 @@ export const PROCESS = {
   sched_setaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32", optional: true },
   // int setns(int fd, int nstype)
   setns: { parameters: ["i32", "i32"], result: "i32", optional: true },
+  // int malloc_trim(size_t pad); glibc only, <malloc.h>
+  malloc_trim: { parameters: ["usize"], result: "i32", optional: true },
   // int clock_gettime(clockid_t clockid, struct timespec *tp)
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32", optional: true },
   // long syscall(long number, long a, long b, long c, long d, long e, long f)
@@ -241,8 +243,8 @@ export const PROCESS = {
   },
 } as const;
 
-/** Symbols that a C library in use may lack; everything else exists since the oldest one the runtime starts on. */
-export type NewerSymbol = "memfd_create" | "statx" | "renameat2" | "epoll_pwait2";
+/** Symbols that a C library in use may lack; everything else every one has since the oldest the runtime starts on. */
+export type NewerSymbol = "memfd_create" | "statx" | "renameat2" | "epoll_pwait2" | "malloc_trim";
 
 /** All tables. */
 export type Symbols =

@@ -78,6 +78,7 @@ export {
   type RootOptions,
   type Symlinks,
 } from "./file.ts";
+export { releaseMemory } from "./memory.ts";
 export { type CpuSample, type CpuSampler, cpuSampler } from "./cpu.ts";
 export {
   EVENT_TRUESIZE_BYTES,

@@ -4,11 +4,19 @@
  * @module
  */
 
-import { CapabilityError, formatAddress, openSharedLoop, type SharedLoop } from "../ffi/mod.ts";
+import process from "node:process";
+import {
+  CapabilityError,
+  formatAddress,
+  openSharedLoop,
+  releaseMemory,
+  type SharedLoop,
+} from "../ffi/mod.ts";
 import type { CommandInput } from "../internal/cli/command.ts";
 import { tapLogging } from "../internal/cli/logging.ts";
 import { jsonLine } from "../internal/cli/output.ts";
 import { onSignals } from "../internal/cli/terminal.ts";
+import { IdleMemory } from "../internal/idle_memory.ts";
 import { logger } from "../internal/log.ts";
 import type { ClashApiServer } from "./clash_api.ts";
 import { readConfig } from "./cli_config.ts";
@@ -72,12 +80,23 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
     });
     return done;
   };
+  // Of the memory that starting takes much is not needed again; after a burst of connections, too.
+  await releaseMemory();
+  const idle = new IdleMemory({
+    work: () => {
+      const { opened, traffic } = proxy.snapshot();
+      return opened + traffic.upload + traffic.download;
+    },
+    resident: () => process.memoryUsage.rss(),
+    release: releaseMemory,
+  });
   const forget = onSignals(["SIGHUP"], () => void reload().catch(() => {}));
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
   forget();
+  idle.close();
   await reloading;
   await control.close();
   await proxy.close({ graceMs: Math.min(common.graceMs, STOP_MS) });
