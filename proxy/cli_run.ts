@@ -21,8 +21,9 @@ import { logger } from "../internal/log.ts";
 import type { ClashApiServer } from "./clash_api.ts";
 import { readConfig } from "./cli_config.ts";
 import type { ProxyConfig } from "./config_types.ts";
-import { type ProxyServer, startProxy } from "./engine.ts";
+import { startProxy } from "./engine.ts";
 import { LogFeed } from "./log_feed.ts";
+import type { ProxyServer } from "./server.ts";
 
 /** Flags of `run`. */
 export interface RunFlags {

@@ -8,11 +8,12 @@ import { STREAM_END } from "../ffi/mod.ts";
 import { type CommandInput, UsageError } from "../internal/cli/command.ts";
 import { readConfig } from "./cli_config.ts";
 import type { Duplex } from "./duplex.ts";
-import { type ProxyServer, startProxy } from "./engine.ts";
+import { startProxy } from "./engine.ts";
 import { fetchVia } from "./fetch.ts";
 import { type Endpoint, parseEndpoint } from "./protocol/mod.ts";
 import { sendAll } from "./reading.ts";
 import type { RunFlags } from "./cli_run.ts";
+import type { ProxyServer } from "./server.ts";
 
 /** Connects or fetches. @returns The exit code. */
 export async function runTools(

@@ -11,140 +11,47 @@ import {
   openAeads,
   openDatagramHost,
   openStreamHost,
-  type SharedLoop,
-  type SocketAddress,
   type StreamHost,
 } from "../ffi/mod.ts";
 import { FastwireError } from "../internal/errors.ts";
 import { logger } from "../internal/log.ts";
 import { secureRandom } from "../internal/random.ts";
 import { type Clock, systemClock } from "../internal/time/clock.ts";
-import type { CacheFile } from "./cache_file.ts";
-import { keepState, openCache } from "./cache_file_keeper.ts";
+import { keepState } from "./cache_file_keeper.ts";
+import { closeAll } from "./closing.ts";
 import { resolveProxyConfig } from "./config.ts";
-import type { InboundConfig, Network, ProxyConfig } from "./config_types.ts";
-import { type ConnectionEntry, ConnectionTracker, type TrafficTotals } from "./connections.ts";
+import type { ProxyConfig } from "./config_types.ts";
+import { type ConnectionEntry, ConnectionTracker } from "./connections.ts";
 import { DescriptorRoom } from "./descriptors.ts";
 import { ExpiringSet } from "./handshakes.ts";
 import type {
   Handler,
-  Inbound,
   InboundContext,
   InboundPackets,
   InboundStream,
   OpenedStream,
   PacketFlow,
 } from "./inbound.ts";
-import { Dns } from "./dns.ts";
-import { DnsOutbound } from "./dns_hijack.ts";
+import type { Dns } from "./dns.ts";
+import {
+  foundOutbound,
+  type Generation,
+  type GenerationNeeds,
+  prepareGeneration,
+} from "./generation.ts";
 import { keepSelections } from "./groups.ts";
-import { createInbound } from "./inbounds/registry.ts";
+import { InboundSet } from "./inbound_set.ts";
 import { LoopGuard } from "./loop_guard.ts";
-import type { Dialer, Metadata, Outbound, OutboundContext, Resolver } from "./outbound.ts";
-import { DirectOutbound, PLAIN_DIAL } from "./outbounds/direct.ts";
-import { createOutbound } from "./outbounds/registry.ts";
-import type { ProxyDns } from "./proxy_dns.ts";
+import type { Metadata, Outbound } from "./outbound.ts";
 import { sniffDatagram } from "./protocol/mod.ts";
 import { Relays } from "./relay.ts";
 import { dialFailure, RejectedError } from "./replies.ts";
-import { compileRoute, type RulePlan } from "./route.ts";
 import { RejectCounter, routeConnection, type Routed } from "./routing.ts";
-import { loadRuleSets } from "./rule_set.ts";
-import type { RejectAction, RouteRule } from "./rule_types.ts";
+import { findAddress, findName } from "./lookups.ts";
+import type { RejectAction } from "./rule_types.ts";
+import type { ListeningInbound, ProxyOptions, ProxyServer, ProxySnapshot } from "./server.ts";
 import { WaitingClient } from "./serving.ts";
 import { FlowTable, type FlowTarget, udpTimeoutFor } from "./udp_flow.ts";
-
-/** How to run a proxy, besides its configuration. */
-export interface ProxyOptions {
-  /** Which drivers carry it. Default `auto`. */
-  readonly driver?: Driver;
-  /** What relative paths in the configuration begin at. Default: the working folder. */
-  readonly folder?: string;
-  /** Names to addresses of destinations. Default: the DNS part of the configuration. */
-  readonly resolver?: Resolver;
-  /**
-   * The loop that everything waits in, for a program that is a proxy and nothing else: relays run in it too, and no
-   * thread is started for them. Not with the driver `portable`. Stays open when the proxy closes.
-   */
-  readonly loop?: SharedLoop;
-}
-
-/** An inbound that listens. */
-export interface ListeningInbound {
-  /** Its type. */
-  readonly type: string;
-  /** Its tag. */
-  readonly tag: string;
-  /** Transports it takes. */
-  readonly networks: readonly Network[];
-  /** Where; ports are the real ones. */
-  readonly addresses: readonly SocketAddress[];
-}
-
-/** What a proxy is doing, as plain numbers. */
-export interface ProxySnapshot {
-  /** Which driver carries streams. */
-  readonly driver: string;
-  /** Why a better one was not taken; empty when it is the best. */
-  readonly fallbackReason: string;
-  /** Connections and associations that run. */
-  readonly active: number;
-  /** Connections and associations so far. */
-  readonly opened: number;
-  /** Dials that failed so far, and refusals by rules. */
-  readonly failed: number;
-  /** Clients that have not said yet where they want to go. */
-  readonly handshakes: number;
-  /** Associations of datagrams that run. */
-  readonly associations: number;
-  /** Relays that run. */
-  readonly relays: number;
-  /** Relays inside the kernel, of these. */
-  readonly kernelRelays: number;
-  /** Bytes so far. */
-  readonly traffic: TrafficTotals;
-}
-
-/** A running proxy. */
-export interface ProxyServer extends AsyncDisposable {
-  /** What listens. */
-  readonly inbounds: readonly ListeningInbound[];
-  /** The connections that run. */
-  readonly connections: ConnectionTracker;
-  /** The configuration in force. */
-  readonly config: ProxyConfig;
-  /** Its outbounds by tag. */
-  readonly outbounds: ReadonlyMap<string, Outbound>;
-  /** Its DNS part. */
-  readonly dns: ProxyDns;
-  /** Mode of the control interface, for rules; `undefined` without one. To be set by that interface. */
-  clashMode: string | undefined;
-  /**
-   * An outbound.
-   *
-   * @param tag The one of the configuration's end when left out.
-   * @throws {RangeError} When there is none.
-   */
-  outbound(tag?: string): Outbound;
-  /**
-   * Takes another configuration. Inbounds that are in both go on listening; connections stay, on the outbounds they
-   * have. When anything goes wrong the old configuration stays in force.
-   *
-   * @param config As {@linkcode createProxy} takes it.
-   * @throws {TypeError} Naming everything that is wrong with it. @throws {SystemError} When a port cannot be had.
-   */
-  reload(config: unknown): Promise<void>;
-  /** The same with a configuration that was read and checked. */
-  use(config: ProxyConfig): Promise<void>;
-  /** Numbers. */
-  snapshot(): ProxySnapshot;
-  /**
-   * Stops listening, waits until connections have ended, but not longer than the bound, then cuts what is left.
-   *
-   * @param options `graceMs`: the bound, milliseconds. Default 0.
-   */
-  close(options?: { readonly graceMs?: number }): Promise<void>;
-}
 
 /**
  * Starts a proxy.
@@ -192,26 +99,6 @@ export async function startProxy(
   return engine;
 }
 
-/** A configuration in force. */
-interface Generation {
-  readonly config: ProxyConfig;
-  readonly plan: RulePlan<RouteRule>;
-  readonly outbounds: ReadonlyMap<string, Outbound>;
-  readonly resolver: Resolver;
-  readonly dns: Dns;
-  /** What `hijack-dns` hands connections to. */
-  readonly dnsOutbound: Outbound;
-  /** Where state is kept over restarts. */
-  readonly cache: CacheFile | undefined;
-}
-
-interface OpenInbound {
-  /** Its configuration as text, to see whether another one is the same. */
-  readonly text: string;
-  readonly inbound: Inbound;
-  readonly config: InboundConfig;
-}
-
 class Engine implements ProxyServer, Handler {
   readonly connections: ConnectionTracker = new ConnectionTracker();
   #clashMode: string | undefined;
@@ -226,7 +113,7 @@ class Engine implements ProxyServer, Handler {
   readonly #loops: LoopGuard = new LoopGuard(this.#clock);
   readonly #room: DescriptorRoom = new DescriptorRoom(this.#clock);
   #generation: Generation | undefined;
-  #inbounds: readonly OpenInbound[] = [];
+  readonly #inbounds: InboundSet = new InboundSet();
   #datagrams: Promise<DatagramHost> | undefined;
   #aeads: Promise<AeadProvider> | undefined;
   #failed = 0;
@@ -244,10 +131,7 @@ class Engine implements ProxyServer, Handler {
   }
 
   get inbounds(): readonly ListeningInbound[] {
-    return this.#inbounds.map(({ inbound }) => {
-      const { type, tag, networks, addresses } = inbound;
-      return { type, tag, networks, addresses };
-    });
+    return this.#inbounds.listening;
   }
 
   get config(): ProxyConfig {
@@ -280,7 +164,7 @@ class Engine implements ProxyServer, Handler {
 
   outbound(tag?: string): Outbound {
     const { outbounds, config } = this.#current;
-    return found(outbounds, tag ?? config.route.final);
+    return foundOutbound(outbounds, tag ?? config.route.final);
   }
 
   async reload(config: unknown): Promise<void> {
@@ -296,7 +180,7 @@ class Engine implements ProxyServer, Handler {
       active: connections.active,
       opened: connections.opened,
       failed: this.#failed,
-      handshakes: this.#inbounds.reduce((sum, { inbound }) => sum + inbound.handshakes, 0),
+      handshakes: this.#inbounds.handshakes,
       associations: this.#flows.size,
       relays: this.#relays.active,
       kernelRelays: this.#relays.activeInKernel,
@@ -349,6 +233,11 @@ class Engine implements ProxyServer, Handler {
     }
   }
 
+  lookUp(metadata: Metadata, what: "address" | "name"): Promise<string> {
+    const { dns, resolver } = this.#current;
+    return what === "address" ? findAddress(resolver, metadata) : findName(dns, metadata);
+  }
+
   packets(packets: InboundPackets): PacketFlow {
     return this.#flows.begin(packets, async (entry, first) => {
       try {
@@ -394,7 +283,7 @@ class Engine implements ProxyServer, Handler {
     if (decision.action === "reject") throw this.#rejected(decision, rule);
     const outbound = decision.action === "hijack-dns"
       ? this.#current.dnsOutbound
-      : found(this.#current.outbounds, decision.outbound);
+      : foundOutbound(this.#current.outbounds, decision.outbound);
     if (!outbound.networks.includes("tcp")) {
       throw new RejectedError(`Cannot connect: outbound "${outbound.tag}" takes no TCP`);
     }
@@ -419,7 +308,7 @@ class Engine implements ProxyServer, Handler {
     if (decision.action === "reject") throw this.#rejected(decision, rule);
     const outbound = decision.action === "hijack-dns"
       ? this.#current.dnsOutbound
-      : found(this.#current.outbounds, decision.outbound);
+      : foundOutbound(this.#current.outbounds, decision.outbound);
     if (!outbound.networks.includes("udp") || outbound.openPackets === undefined) {
       throw new RejectedError(`Cannot send datagrams: outbound "${outbound.tag}" takes none`);
     }
@@ -477,7 +366,7 @@ class Engine implements ProxyServer, Handler {
   async #use(config: ProxyConfig): Promise<void> {
     if (this.#closing !== undefined) throw new TypeError("Cannot reload: the proxy is closed");
     const old = this.#generation;
-    const next = await this.#prepare(config);
+    const next = await prepareGeneration(config, this.#needs);
     if (old !== undefined) {
       next.dns.takeOver(old.dns);
       keepSelections(old.outbounds, next.outbounds);
@@ -486,7 +375,8 @@ class Engine implements ProxyServer, Handler {
     try {
       // Inbounds hand over from the first moment they listen.
       this.#generation = next;
-      await this.#listen(config.inbounds);
+      await this.#inbounds.use(config.inbounds, this.#context);
+      if (config.inbounds.some(({ type }) => PLAIN_TYPES.has(type))) this.#relays.prepare();
     } catch (error) {
       this.#generation = old;
       await closeAll([...next.outbounds.values(), next.dns]);
@@ -498,54 +388,23 @@ class Engine implements ProxyServer, Handler {
     await closeAll([...old.outbounds.values(), old.dns]);
   }
 
-  async #prepare(config: ProxyConfig): Promise<Generation> {
-    const { ruleSets, problems } = await loadRuleSets(config, this.#options.folder);
-    if (problems.length > 0) {
-      const words = problems.map(({ path, message, hint }) => `${path}: ${message}, ${hint}`);
-      throw new TypeError(`Cannot use the rule sets: ${words.join("\n")}`);
-    }
-    const outbounds = new Map<string, Outbound>();
-    const context: OutboundContext = {
+  get #needs(): GenerationNeeds {
+    return {
       streams: this.#streams,
       datagrams: () => this.#openDatagrams(),
       aeads: () => this.#openAeads(),
-      // The DNS part reaches its servers by what is made of this.
-      resolver: { resolve: (host, how) => resolver.resolve(host, how) },
       connections: this.connections,
       clock: this.#clock,
-      random: secureRandom,
       loops: this.#loops,
-      defaultMark: config.route.defaultMark,
-      defaultInterface: config.route.defaultInterface,
-      outbound: (tag) => found(outbounds, tag),
-    };
-    const dns = new Dns(config.dns, {
-      dialer: (dial) =>
-        dial?.detour === undefined
-          ? new DirectOutbound({ tag: "dns", dial: dial ?? PLAIN_DIAL }, context)
-          : detourOf(dial.detour, outbounds),
-      clock: this.#clock,
-      random: secureRandom,
-      ruleSets,
       clashMode: () => this.clashMode,
-    });
-    const resolver = this.#options.resolver ?? dns;
-    try {
-      for (const each of config.outbounds) {
-        outbounds.set(each.tag, await createOutbound(each, context));
-      }
-      for (const outbound of outbounds.values()) await outbound.start?.();
-    } catch (error) {
-      await closeAll([...outbounds.values(), dns]);
-      throw error;
-    }
-    const plan = compileRoute(config, ruleSets);
-    const cache = await openCache(config, this.#options.folder, this.#generation?.cache);
-    return { config, plan, outbounds, resolver, dns, dnsOutbound: new DnsOutbound(dns), cache };
+      folder: this.#options.folder,
+      resolver: this.#options.resolver,
+      cache: this.#generation?.cache,
+    };
   }
 
-  async #listen(configs: readonly InboundConfig[]): Promise<void> {
-    const context: InboundContext = {
+  get #context(): InboundContext {
+    return {
       streams: this.#streams,
       datagrams: () => this.#openDatagrams(),
       aeads: () => this.#openAeads(),
@@ -556,54 +415,11 @@ class Engine implements ProxyServer, Handler {
       unixSeconds: () => Math.floor(Date.now() / 1000),
       random: secureRandom,
     };
-    const before = this.#inbounds;
-    const texts = configs.map((config) => JSON.stringify(config));
-    const staying = before.filter(({ text }) => texts.includes(text));
-    const leaving = before.filter((each) => !staying.includes(each));
-    // These first: one of the new wants their port. The rest go on until the new ones listen.
-    const ports = configs.map(({ listen }) => listen.port);
-    const hindering = leaving.filter(({ inbound }) =>
-      inbound.addresses.some(({ port }) => ports.includes(port))
-    );
-    const places = hindering.map((each) => ({ ...each, port: each.inbound.addresses[0]!.port }));
-    await closeAll(hindering.map(({ inbound }) => inbound));
-    const open = async (config: InboundConfig, text: string): Promise<OpenInbound> => {
-      const inbound = await createInbound(config, context);
-      try {
-        await inbound.start();
-      } catch (error) {
-        await inbound.close();
-        throw error;
-      }
-      return { text, inbound, config };
-    };
-    const begun: OpenInbound[] = [];
-    try {
-      for (const [index, config] of configs.entries()) {
-        const text = texts[index]!;
-        const same = staying.find((each) => each.text === text);
-        begun.push(same ?? await open(config, text));
-      }
-    } catch (error) {
-      await closeAll(begun.filter((each) => !staying.includes(each)).map((each) => each.inbound));
-      for (const { config, text, port } of places) {
-        // If somebody took the port meanwhile, the first error says more.
-        const again = await open({ ...config, listen: { ...config.listen, port } }, text)
-          .catch(() => undefined);
-        if (again === undefined) continue;
-        this.#inbounds = this.#inbounds.map((each) => each.text === text ? again : each);
-      }
-      throw error;
-    }
-    this.#inbounds = begun;
-    await closeAll(leaving.map(({ inbound }) => inbound));
-    if (configs.some(({ type }) => PLAIN_TYPES.has(type))) this.#relays.prepare();
   }
 
   /** Whether another client can be let in; see {@linkcode DescriptorRoom}. */
   #hasRoom(): boolean {
-    let handshakes = 0;
-    for (const { inbound } of this.#inbounds) handshakes += inbound.handshakes;
+    const { handshakes } = this.#inbounds;
     const { active } = this.connections;
     const settled = this.#relays.active + this.#flows.size;
     return this.#room.has(active + handshakes, handshakes + Math.max(0, active - settled));
@@ -622,7 +438,7 @@ class Engine implements ProxyServer, Handler {
 
   async #close(graceMs: number): Promise<void> {
     await this.#busy;
-    await closeAll(this.#inbounds.map(({ inbound }) => inbound));
+    await this.#inbounds.close();
     const until = this.#clock.now() + graceMs;
     while (this.connections.active > 0 && this.#clock.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, Math.min(GRACE_STEP_MS, graceMs)));
@@ -637,32 +453,6 @@ class Engine implements ProxyServer, Handler {
     await this.#streams.close();
     await (await this.#datagrams?.catch(() => undefined))?.close();
   }
-}
-
-function found(outbounds: ReadonlyMap<string, Outbound>, tag: string): Outbound {
-  const outbound = outbounds.get(tag);
-  if (outbound === undefined) {
-    throw new RangeError(`Cannot find outbound "${tag}": the configuration has none`);
-  }
-  return outbound;
-}
-
-/** An outbound that may not be there yet when this is called. */
-function detourOf(tag: string, outbounds: ReadonlyMap<string, Outbound>): Dialer {
-  return {
-    dial: (destination, options) => found(outbounds, tag).dial(destination, options),
-    openPackets(options) {
-      const outbound = found(outbounds, tag);
-      if (outbound.openPackets !== undefined) return outbound.openPackets(options);
-      return Promise.reject(
-        new RejectedError(`Cannot send datagrams: outbound "${tag}" takes none`),
-      );
-    },
-  };
-}
-
-async function closeAll(items: Iterable<{ close(): Promise<void> }>): Promise<void> {
-  await Promise.all([...items].map((item) => item.close().catch(() => {})));
 }
 
 const log = logger("proxy");

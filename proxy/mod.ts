@@ -151,14 +151,8 @@ export type {
   SniffAction,
   Sniffer,
 } from "./rule_types.ts";
-export {
-  createProxy,
-  type ListeningInbound,
-  type ProxyOptions,
-  type ProxyServer,
-  type ProxySnapshot,
-  startProxy,
-} from "./engine.ts";
+export { createProxy, startProxy } from "./engine.ts";
+export type { ListeningInbound, ProxyOptions, ProxyServer, ProxySnapshot } from "./server.ts";
 export {
   type ConnectionEntry,
   type ConnectionSource,

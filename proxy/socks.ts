@@ -17,7 +17,7 @@ import { systemClock } from "../internal/time/clock.ts";
 import { resolveProxyConfig } from "./config.ts";
 import type { UserConfig } from "./config_types.ts";
 import { type Duplex, PrefixedDuplex, withPrefix } from "./duplex.ts";
-import { createProxy, type ProxyServer } from "./engine.ts";
+import { createProxy } from "./engine.ts";
 import { ExpiringSet } from "./handshakes.ts";
 import type { Handler, InboundStream, PacketFlow } from "./inbound.ts";
 import { LoopGuard } from "./loop_guard.ts";
@@ -25,6 +25,7 @@ import { PlainInbound } from "./inbounds/plain.ts";
 import type { DialFailure, Endpoint } from "./protocol/mod.ts";
 import { RejectedError } from "./replies.ts";
 import { WaitingClient } from "./serving.ts";
+import type { ProxyServer } from "./server.ts";
 
 /** How to dial, besides where. */
 export interface DialViaOptions {

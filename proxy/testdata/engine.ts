@@ -10,7 +10,8 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket as Stream } from "node:net";
 import { bindAll } from "../../ffi/libc_linux.ts";
 import { libcrypto } from "../../ffi/libcrypto_linux.ts";
-import { createProxy, type ProxyServer } from "../engine.ts";
+import { createProxy } from "../engine.ts";
+import type { ProxyServer } from "../server.ts";
 
 // What is bound inside of a test counts as a leak of that test, and stays bound for the life of the process.
 bindAll();

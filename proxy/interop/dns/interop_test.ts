@@ -1,6 +1,7 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { peer, peerTest } from "../../../internal/testing/peers.ts";
-import { createProxy, type ProxyServer } from "../../engine.ts";
+import { createProxy } from "../../engine.ts";
+import type { ProxyServer } from "../../server.ts";
 
 /** dnsmasq on a free port of 127.0.0.1, with records of its own and nobody to ask. */
 async function startDnsmasq(): Promise<{ readonly port: number } & AsyncDisposable> {
