@@ -195,15 +195,17 @@ export interface ConstantBuffer {
   close(): void;
 }
 
-/**
- * Ranges of one buffer, one behind the other in a stream: those from `first` on, `count` of them exclusively, of which
- * range `i` is `[starts[i], ends[i])`. At most {@linkcode MOST_PIECES} are used.
- */
+/** Ranges of one buffer that follow one another in a stream; at most {@linkcode MOST_PIECES}. */
 export interface StreamPieces {
+  /** What they lie in. */
   bytes: Uint8Array<ArrayBuffer>;
+  /** Where each begins. */
   readonly starts: Int32Array;
+  /** Where each ends, exclusively; none is empty. */
   readonly ends: Int32Array;
+  /** The first that counts. */
   first: number;
+  /** The first behind the last that counts. */
   count: number;
 }
 
