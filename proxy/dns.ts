@@ -169,10 +169,11 @@ export class Dns implements ProxyDns {
   async query(
     name: string,
     type: number,
-    options: { readonly disableCache?: boolean; readonly signal?: AbortSignal } = {},
+    options: Parameters<ProxyDns["query"]>[2] = {},
   ): Promise<DnsReply> {
     const context = {
       ...CLIENT,
+      metadata: options.metadata,
       options: { disableCache: options.disableCache ?? false },
     };
     const ask = askFor((name.length > 1 ? name.replace(/\.$/, "") : name).toLowerCase(), type);

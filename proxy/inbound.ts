@@ -68,6 +68,12 @@ export interface Handler {
    * @throws {FastwireError} Why not; see `dialFailure`.
    */
   open(metadata: Metadata, cut: () => void): Promise<OpenedStream>;
+  /**
+   * Asks for the address of a name, or the name of an address, which is the destination; without it nobody can.
+   *
+   * @throws {FastwireError} Why there is no answer.
+   */
+  lookUp?(metadata: Metadata, what: "address" | "name"): Promise<string>;
   /** Routes datagrams: one association for everything one client sends from one address. */
   packets(packets: InboundPackets): PacketFlow;
 }

@@ -6,7 +6,7 @@
 
 import type { DnsCacheSnapshot } from "./dns_cache.ts";
 import type { DnsReply } from "./dns_reply.ts";
-import type { Resolver } from "./outbound.ts";
+import type { Metadata, Resolver } from "./outbound.ts";
 
 /** Counts of the DNS part. */
 export interface DnsSnapshot {
@@ -29,13 +29,17 @@ export interface ProxyDns extends Resolver {
   /**
    * Asks a question as a client of this proxy would.
    *
-   * @param type Record type by number.
+   * @param type Record type by number. @param options `metadata`: for whom; rules may look at it.
    * @throws {FastwireError} `proxy.name-rejected` when a rule refuses to answer; why there is no answer.
    */
   query(
     name: string,
     type: number,
-    options?: { readonly disableCache?: boolean; readonly signal?: AbortSignal },
+    options?: {
+      readonly disableCache?: boolean;
+      readonly signal?: AbortSignal;
+      readonly metadata?: Metadata;
+    },
   ): Promise<DnsReply>;
   /** The name an invented address leads back to: whoever connects there means the name. */
   fakeNameOf(address: string): string | undefined;

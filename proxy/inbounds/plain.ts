@@ -21,18 +21,24 @@ import type { InboundContext } from "../inbound.ts";
 import type { Metadata } from "../outbound.ts";
 import {
   chooseMixedProtocol,
+  encodeSocks5Reply,
   type Endpoint,
   type HttpProxyRequest,
   HttpProxyServer,
+  ipFamilyOf,
   type MixedProtocol,
   type Socks4Request,
   Socks4Server,
+  SOCKS5_ADDRESS_UNSUPPORTED,
+  SOCKS5_SUCCEEDED,
+  type Socks5Command,
+  socks5ReplyOf,
   type Socks5Request,
   Socks5Server,
   type Step,
   UserTable,
 } from "../protocol/mod.ts";
-import type { ReplyKind } from "../replies.ts";
+import { dialFailure, type ReplyKind } from "../replies.ts";
 import { ConnectionPool } from "../pool.ts";
 import { forwardRequests, type PooledStream } from "./http_forward.ts";
 import { datagramSettings } from "../socket_settings.ts";
@@ -211,7 +217,7 @@ class PlainClient implements Expiring {
       case "socks4":
         return { kind, machine: new Socks4Server({ usersRequired: users !== undefined }) };
       case "socks5":
-        return { kind, machine: new Socks5Server(users === undefined ? {} : { users }) };
+        return { kind, machine: this.#socks5(users) };
       case "http":
         return type === "socks" ? undefined : { kind, machine: new HttpProxyServer(users) };
     }
@@ -240,10 +246,44 @@ class PlainClient implements Expiring {
         });
       }
     } else if (outcome.command === "associate") inbound.associate(this.#client, outcome);
-    else {
+    else if (outcome.command === "resolve" || outcome.command === "resolve-ptr") {
+      this.#lookUp(outcome);
+    } else {
       const user = "user" in outcome ? outcome.user : undefined;
       this.#hand(kind, outcome.destination, user, ahead);
     }
+  }
+
+  /** Who cannot look anything up here answers that the command is not supported, as for `bind`. */
+  #socks5(users: UserTable | undefined): Socks5Server {
+    const carried: Socks5Command[] = ["connect", "associate"];
+    if (this.#context.handler.lookUp !== undefined) carried.push("resolve", "resolve-ptr");
+    return new Socks5Server({ commands: carried, ...(users === undefined ? {} : { users }) });
+  }
+
+  /** Answers with an address or a name, and that was all. */
+  #lookUp({ command, destination, user }: Socks5Request): void {
+    const what = command === "resolve" ? "address" : "name";
+    const client = this.#client;
+    if (what === "name" && ipFamilyOf(destination.host) === 0) {
+      return void new Farewell(
+        client,
+        encodeSocks5Reply(SOCKS5_ADDRESS_UNSUPPORTED),
+        this.#leaving,
+      );
+    }
+    const metadata = this.#inbound.metadataOf(client, destination, user);
+    const words = async (): Promise<Uint8Array<ArrayBuffer>> => {
+      try {
+        const host = await this.#context.handler.lookUp!(metadata, what);
+        return encodeSocks5Reply(SOCKS5_SUCCEEDED, { host, port: 0 });
+      } catch (error) {
+        return encodeSocks5Reply(socks5ReplyOf(dialFailure(error)));
+      }
+    };
+    words().then((bytes) => {
+      if (!client.closed) new Farewell(client, bytes, this.#leaving);
+    });
   }
 
   #hand(
