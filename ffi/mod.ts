@@ -97,7 +97,7 @@ export {
 } from "./netlink.ts";
 export { type NotifierOptions, openServiceNotifier, type ServiceNotifier } from "./notify.ts";
 export { openPacketSender, type PacketSender, type PacketSenderOptions } from "./packet.ts";
-export type { Reactor, Watch } from "./reactor.ts";
+export { CALM, type Reactor, type Watch } from "./reactor.ts";
 export {
   type CopyRelayHost,
   type CopyStream,

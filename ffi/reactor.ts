@@ -4,6 +4,12 @@
  * @module
  */
 
+/**
+ * What a callback may answer that has set nothing off in the runtime: no promise, no timer. A loop that shares its thread
+ * with the runtime (`openSharedLoop`) then goes on without it. Any other answer, and none, is right always.
+ */
+export const CALM: unique symbol = Symbol("calm");
+
 /** One watched descriptor. */
 export interface Watch {
   /**
@@ -20,7 +26,7 @@ export interface Reactor {
   /** Which mechanism: the caller's own thread, io_uring into a pipe, or a polling worker into a pipe. */
   readonly kind: "thread" | "uring" | "worker";
   /** Starts watching, armed. The callback comes at most once per {@linkcode Watch.arm}. */
-  watch(descriptor: number, interest: "read" | "write", ready: () => void): Watch;
+  watch(descriptor: number, interest: "read" | "write", ready: () => unknown): Watch;
   /** Whether watched descriptors keep the process alive; they do until `unref`. */
   ref(): void;
   /** The opposite of {@linkcode Reactor.ref}. */

@@ -5,6 +5,7 @@
  */
 import type { CopyStream, Relay, RelayEnd, RelayHost, RelayOptions, RelayTraits } from "./relay.ts";
 import { checkConnections, RelayHandle, relayLimits, tickFor } from "./relay_pending.ts";
+import { CALM } from "./reactor.ts";
 import type { RelayLimits } from "./relay_pending.ts";
 import { STREAM_END, STREAM_FAILED, type StreamPieces, WOULD_BLOCK } from "./stream.ts";
 
@@ -164,7 +165,7 @@ class Direction {
   /** The target had no room for all. */
   #blocked = false;
   #inside = false;
-  #writable: () => void = () => {};
+  #writable: () => unknown = () => {};
 
   constructor(
     pair: Pair,
@@ -188,23 +189,25 @@ class Direction {
     if (this.#left !== undefined) this.pump();
   }
 
-  /** Moves bytes until there are none, there is no room, or it is somebody else's turn. */
-  pump(): void {
+  /** Moves bytes until there are none, there is no room, or it is somebody else's turn. @returns `CALM` while it runs. */
+  pump(): unknown {
     const pair = this.#pair;
-    if (this.ended) return;
+    if (this.ended) return CALM;
     for (let budget = BUDGET_BYTES; !pair.over;) {
-      if (this.#left !== undefined && !this.#flush()) return this.#block(true);
+      if (this.#left !== undefined && !this.#flush()) {
+        this.#block(true);
+        return CALM;
+      }
       if (budget <= 0) {
         this.#block(false);
         // From elsewhere than its own callback a connection is asked by watching it anew.
         if (this.#inside) this.source.again();
         else this.#watch();
-        return;
+        return CALM;
       }
       const moved = this.#move();
-      if (moved === NO_ROOM) return this.#block(true);
-      this.#block(false);
-      if (moved === WOULD_BLOCK) return;
+      this.#block(moved === NO_ROOM);
+      if (moved === NO_ROOM || moved === WOULD_BLOCK) return CALM;
       if (moved === STREAM_FAILED) return pair.failed(this.source);
       if (moved === TARGET_FAILED) return pair.failed(this.#target);
       if (moved === STREAM_END) {
@@ -214,6 +217,7 @@ class Direction {
       }
       budget -= moved;
     }
+    return undefined;
   }
 
   /** Moves what one call brings. @returns Bytes; as `receiveNow` of the source; {@linkcode NO_ROOM}, {@linkcode TARGET_FAILED}. */
@@ -264,10 +268,10 @@ class Direction {
     return count;
   }
 
-  readonly #readable = (): void => {
+  readonly #readable = (): unknown => {
     this.#inside = true;
     try {
-      this.pump();
+      return this.pump();
     } finally {
       this.#inside = false;
     }

@@ -73,7 +73,7 @@ export class LinuxSharedLoop implements SharedLoop {
     this.#door = bridge.watch(this.thread.descriptor, "read", this.#resume);
   }
 
-  watch(descriptor: number, interest: "read" | "write", ready: () => void): Watch {
+  watch(descriptor: number, interest: "read" | "write", ready: () => unknown): Watch {
     return this.thread.watch(descriptor, interest, ready);
   }
 
@@ -115,9 +115,9 @@ export class LinuxSharedLoop implements SharedLoop {
         if (served > 0) this.#quiet = 0;
         else if (sleepMs > 0) this.#quiet++;
         if (served <= 0 || this.#runtimeReady || performance.now() >= until) break;
-        // Who watches edges makes no promises: nothing waits for the runtime. Others may have, but what is ready here comes
-        // first, or each of many events would be followed by a turn of the runtime.
-        sleepMs = served === thread.edges ? SLEEPS_MS[0]! : 0;
+        // When all were calm nothing waits for the runtime. Otherwise something may, but what is ready here comes first, or
+        // each of many events would be followed by a turn of the runtime.
+        sleepMs = served === thread.calm ? SLEEPS_MS[0]! : 0;
       }
       // The runtime looks at its own set once in some sixty turns only, unless it sleeps.
       goOn = !this.#runtimeReady && this.#quiet < SLEEPS_MS.length;

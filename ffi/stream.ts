@@ -318,9 +318,9 @@ export interface StreamConnection extends AsyncDisposable {
    *
    * `readable` is called whenever bytes, the end or a failure may be waiting. It must receive until it gets no bytes, or
    * ask for {@linkcode again}. `writable` is called once there is room, or a failure, after a send answered
-   * {@linkcode WOULD_BLOCK}.
+   * {@linkcode WOULD_BLOCK}. Either may answer `CALM`.
    */
-  watch(readable: (() => void) | undefined, writable?: (() => void) | undefined): void;
+  watch(readable: (() => unknown) | undefined, writable?: (() => unknown) | undefined): void;
   /** From inside a watch callback that stopped early to be fair: call me again next turn. */
   again(): void;
   /**

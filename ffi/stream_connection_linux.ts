@@ -68,8 +68,8 @@ export class LinuxStreamConnection implements StreamConnection {
   #failure: StreamFailure | undefined;
   #readWatch: Watch | undefined;
   #writeWatch: Watch | undefined;
-  #readable: (() => void) | undefined;
-  #writable: (() => void) | undefined;
+  #readable: (() => unknown) | undefined;
+  #writable: (() => unknown) | undefined;
   /** Nothing more will come: the end, or the failure, was told. */
   #readOver = false;
   /** A send found no room, so whoever sends wants to know when there is some. */
@@ -245,7 +245,7 @@ export class LinuxStreamConnection implements StreamConnection {
     );
   }
 
-  watch(readable: (() => void) | undefined, writable?: (() => void) | undefined): void {
+  watch(readable: (() => unknown) | undefined, writable?: (() => unknown) | undefined): void {
     if (this.#fd < 0) return;
     this.#readable = readable;
     this.#writable = writable;
@@ -397,16 +397,17 @@ export class LinuxStreamConnection implements StreamConnection {
     return waiting;
   }
 
-  readonly #onReadable = (): void => {
+  readonly #onReadable = (): unknown => {
     this.#readScheduled = false;
-    if (this.#fd < 0) return;
+    if (this.#fd < 0) return undefined;
     this.#againRead = false;
     try {
+      const waited = !this.#receiving.idle;
       this.#receiving.serve();
-      if (this.#readable !== undefined) {
-        this.#inside = READING;
-        this.#readable();
-      }
+      if (this.#readable === undefined) return undefined;
+      this.#inside = READING;
+      const answer = this.#readable();
+      return waited ? undefined : answer;
     } finally {
       this.#inside = NOWHERE;
       if (this.#againRead && this.#context.reactor.kind !== "thread") {
@@ -415,17 +416,18 @@ export class LinuxStreamConnection implements StreamConnection {
     }
   };
 
-  readonly #onWritable = (): void => {
+  readonly #onWritable = (): unknown => {
     this.#writeScheduled = false;
-    if (this.#fd < 0) return;
+    if (this.#fd < 0) return undefined;
     this.#againWrite = false;
     this.#wantsRoom = false;
     try {
+      const waited = !this.#sending.idle;
       this.#sending.serve();
-      if (this.#writable !== undefined) {
-        this.#inside = WRITING;
-        this.#writable();
-      }
+      if (this.#writable === undefined) return undefined;
+      this.#inside = WRITING;
+      const answer = this.#writable();
+      return waited ? undefined : answer;
     } finally {
       this.#inside = NOWHERE;
       if (this.#againWrite && this.#context.reactor.kind !== "thread") {

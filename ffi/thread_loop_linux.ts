@@ -18,7 +18,7 @@ import {
 } from "./constants_linux.ts";
 import { EEXIST, EINTR, systemError } from "./errno.ts";
 import { type Libc, requireLibc } from "./libc_linux.ts";
-import type { Reactor, Watch } from "./reactor.ts";
+import { CALM, type Reactor, type Watch } from "./reactor.ts";
 import { EPOLL_EVENT, TIMESPEC } from "./structs_linux.ts";
 
 /** Who is told about a descriptor that is watched by {@linkcode ThreadLoop.watchEdges}. */
@@ -77,8 +77,8 @@ export class ThreadLoop implements Reactor {
   /** Replaced, never changed: one that runs may cancel another. */
   #ticks: readonly LoopTick[] = [];
   #closed = false;
-  /** Callbacks of the last turn that were for {@linkcode watchEdges}. */
-  edges = 0;
+  /** Callbacks of the last turn that were {@linkcode CALM}; those for {@linkcode watchEdges} always are. */
+  calm = 0;
 
   /** @throws {SystemError} When the process has no descriptors left. @throws {CapabilityError} Without a C library. */
   constructor() {
@@ -107,7 +107,7 @@ export class ThreadLoop implements Reactor {
    * @throws {SystemError} When the kernel cannot watch the descriptor: `EBADF`, or `EPERM` for a regular file.
    * @throws {TypeError} When the loop is closed.
    */
-  watch(descriptor: number, interest: "read" | "write", ready: () => void): Watch {
+  watch(descriptor: number, interest: "read" | "write", ready: () => unknown): Watch {
     if (this.#closed) throw new TypeError("Cannot watch a descriptor: the reactor is closed");
     const slot = this.#free.pop() ?? this.#slots.length;
     const events = interest === "read" ? EPOLLIN : EPOLLOUT;
@@ -166,7 +166,7 @@ export class ThreadLoop implements Reactor {
    */
   turn(maxWaitMs: number): number {
     if (this.#closed) return 0;
-    this.edges = 0;
+    this.calm = 0;
     const found = this.#wait(this.#ticks.length === 0 ? maxWaitMs : this.#untilTick(maxWaitMs));
     let served = 0;
     let calls = 0;
@@ -265,14 +265,14 @@ export class ThreadLoop implements Reactor {
     // An earlier callback of this turn may have cancelled the watch, and another taken over its slot.
     if (watch?.generation !== events.getUint32(at + EPOLL_EVENT.data + 4, true)) return 0;
     if (watch.listener !== undefined) {
-      this.edges++;
+      this.calm++;
       watch.listener.edge(events.getUint32(at + EPOLL_EVENT.events, true));
       return 1;
     }
     const { armed } = watch;
     if (armed) {
       watch.armed = false;
-      watch.ready();
+      if (watch.ready() === CALM) this.calm++;
     }
     if (!watch.armed && watch.inKernel) this.#leaving.set(watch.descriptor, watch);
     return armed ? 1 : 0;
@@ -375,7 +375,7 @@ class LoopWatch implements Watch, EdgeWatch {
     public descriptor: number,
     readonly events: number,
     readonly slot: number,
-    readonly ready: () => void,
+    readonly ready: () => unknown,
     readonly listener: EdgeListener | undefined,
   ) {}
 

@@ -62,9 +62,9 @@ export interface Duplex {
   /**
    * Sets who is called back; `undefined` calls nobody. `readable` is called whenever bytes, the end or a failure may be
    * waiting, and must receive until it gets no bytes or ask for {@linkcode Duplex.again}. `writable` is called once there
-   * is room, or a failure, after a send answered `WOULD_BLOCK`.
+   * is room, or a failure, after a send answered `WOULD_BLOCK`. Either may answer `CALM`.
    */
-  watch(readable: (() => void) | undefined, writable?: (() => void) | undefined): void;
+  watch(readable: (() => unknown) | undefined, writable?: (() => unknown) | undefined): void;
   /** From inside a watch callback that stopped early to be fair: call me again next turn. */
   again(): void;
   /** Says that nothing more will be sent. Receiving goes on. Idempotent. */
@@ -86,8 +86,8 @@ export class PrefixedDuplex implements Duplex {
   /** What the bytes were received from. */
   readonly inner: Duplex;
   #prefix: Uint8Array;
-  #readable: (() => void) | undefined;
-  #writable: (() => void) | undefined;
+  #readable: (() => unknown) | undefined;
+  #writable: (() => unknown) | undefined;
 
   /**
    * Puts bytes in front.
@@ -153,7 +153,7 @@ export class PrefixedDuplex implements Duplex {
     return this.inner.send(bytes, start, end, signal);
   }
 
-  watch(readable: (() => void) | undefined, writable?: (() => void) | undefined): void {
+  watch(readable: (() => unknown) | undefined, writable?: (() => unknown) | undefined): void {
     this.#readable = readable;
     this.#writable = writable;
     this.inner.watch(readable, writable);

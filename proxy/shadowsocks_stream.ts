@@ -9,6 +9,7 @@
 
 import { setImmediate } from "node:timers";
 import {
+  CALM,
   MOST_PIECES,
   type SocketAddress,
   STREAM_END,
@@ -51,8 +52,8 @@ export class ShadowsocksDuplex implements Duplex {
   #ended = false;
   #endedInner = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #readable: (() => void) | undefined;
-  #writable: (() => void) | undefined;
+  #readable: (() => unknown) | undefined;
+  #writable: (() => unknown) | undefined;
   #wantsRoom = false;
   #receiving: Waiter | undefined;
   #sending: Waiter | undefined;
@@ -172,7 +173,7 @@ export class ShadowsocksDuplex implements Duplex {
     });
   }
 
-  watch(readable: (() => void) | undefined, writable?: (() => void) | undefined): void {
+  watch(readable: (() => unknown) | undefined, writable?: (() => unknown) | undefined): void {
     if (this.#closed) return;
     this.#readable = readable;
     this.#writable = writable;
@@ -326,7 +327,11 @@ export class ShadowsocksDuplex implements Duplex {
     }
     const pending = this.#open();
     if (pending !== 0) return pending;
-    const count = this.#inner.receiveNow(buffer, this.#sealedEnd, buffer.length);
+    // Whole rows, as our own end sends them: what ends with a chunk leaves nothing, and the buffer is the next stream's, in
+    // the processor's cache.
+    const row = this.#sealedStart + (opener.maxNeed > SHORT_CHUNK * 2 ? LONG_ROW : SHORT_ROW);
+    const end = row > this.#sealedEnd ? Math.min(row, buffer.length) : buffer.length;
+    const count = this.#inner.receiveNow(buffer, this.#sealedEnd, end);
     if (count === WOULD_BLOCK || count === STREAM_FAILED) return count;
     if (count === STREAM_END) {
       // An end inside a chunk is a connection that was cut.
@@ -438,17 +443,21 @@ export class ShadowsocksDuplex implements Duplex {
     this.#inner.watch(reads ? this.#onReadable : undefined, writes ? this.#onWritable : undefined);
   }
 
-  readonly #onReadable = (): void => {
+  readonly #onReadable = (): unknown => {
+    const waits = this.#receiving !== undefined;
     this.#receiving?.attempt();
-    this.#readable?.();
+    const answer = this.#readable?.();
+    return waits ? undefined : answer;
   };
 
-  readonly #onWritable = (): void => {
+  readonly #onWritable = (): unknown => {
     const flushed = this.#flush();
-    if (flushed === WOULD_BLOCK) return;
+    if (flushed === WOULD_BLOCK) return CALM;
     this.#wantsRoom = false;
+    const waits = this.#sending !== undefined;
     this.#sending?.attempt();
-    this.#writable?.();
+    const answer = this.#writable?.();
+    return waits ? undefined : answer;
   };
 
   #schedule(): void {
@@ -540,6 +549,9 @@ const LEAST_CHUNK = 1024;
  */
 const SHORT_CHUNK = 16_336;
 const LONG_CHUNK = 65_449;
+/** Bytes of two such segments, sealed. */
+const SHORT_ROW = 8 * (SHORT_CHUNK + 34);
+const LONG_ROW = 2 * (LONG_CHUNK + 34);
 const NO_BYTES: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(0));
 /** How long a header waits for something to travel with; proxy.md §2. */
 const HEADER_MS = 100;
