@@ -43,7 +43,6 @@ import { keepSelections } from "./groups.ts";
 import { InboundSet } from "./inbound_set.ts";
 import { LoopGuard } from "./loop_guard.ts";
 import type { Metadata, Outbound } from "./outbound.ts";
-import { sniffDatagram } from "./protocol/mod.ts";
 import { Relays } from "./relay.ts";
 import { dialFailure, RejectedError } from "./replies.ts";
 import { RejectCounter, routeConnection, type Routed } from "./routing.ts";
@@ -52,6 +51,7 @@ import type { RejectAction } from "./rule_types.ts";
 import type { ListeningInbound, ProxyOptions, ProxyServer, ProxySnapshot } from "./server.ts";
 import { WaitingClient } from "./serving.ts";
 import { FlowTable, type FlowTarget, udpTimeoutFor } from "./udp_flow.ts";
+import type { WaitingPackets } from "./waiting_packets.ts";
 
 /**
  * Starts a proxy.
@@ -239,9 +239,9 @@ class Engine implements ProxyServer, Handler {
   }
 
   packets(packets: InboundPackets): PacketFlow {
-    return this.#flows.begin(packets, async (entry, first) => {
+    return this.#flows.begin(packets, async (entry, waiting) => {
       try {
-        return await this.#openPackets(entry, first);
+        return await this.#openPackets(entry, waiting);
       } catch (error) {
         this.#refused(entry, error);
         return undefined;
@@ -290,16 +290,19 @@ class Engine implements ProxyServer, Handler {
     return await outbound.dial(metadata.destination, { metadata, chain: entry.chain, early });
   }
 
-  async #openPackets(entry: ConnectionEntry, first: Uint8Array): Promise<FlowTarget | undefined> {
+  async #openPackets(
+    entry: ConnectionEntry,
+    waiting: WaitingPackets,
+  ): Promise<FlowTarget | undefined> {
     // Its datagram is lost, as datagrams are; the client sends another.
     if (!this.#hasRoom()) throw new RejectedError("Cannot send datagrams: no descriptors are left");
     const before = entry.metadata.destination;
     this.#name(entry);
-    const routing = routeConnection(this.#routing, entry.metadata, (action) => {
-      const protocols = action.sniffer.length === 0 ? undefined : action.sniffer;
-      const answer = sniffDatagram(first, 0, first.length, protocols);
-      return Promise.resolve(typeof answer === "string" ? undefined : answer);
-    });
+    const routing = routeConnection(
+      this.#routing,
+      entry.metadata,
+      (action) => waiting.sniff(action, () => this.#openAeads()),
+    );
     const { decision, metadata, options, rule } = routing instanceof Promise
       ? await routing
       : routing;

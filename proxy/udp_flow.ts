@@ -14,6 +14,7 @@ import {
   type PacketReceiver,
 } from "./packets.ts";
 import type { Endpoint } from "./protocol/mod.ts";
+import { WaitingPackets } from "./waiting_packets.ts";
 
 /** What carries the datagrams of an association. */
 export interface FlowTarget {
@@ -24,6 +25,12 @@ export interface FlowTarget {
   /** Where a rule sends what is for the first destination; `undefined` leaves it. */
   readonly moved: Endpoint | undefined;
 }
+
+/** Finds out where an association goes out, from what its client sends first. */
+export type OpenFlow = (
+  entry: ConnectionEntry,
+  waiting: WaitingPackets,
+) => Promise<FlowTarget | undefined>;
 
 /** A datagram that came before it was known where it goes out. */
 interface Waiting {
@@ -52,11 +59,11 @@ export class FlowTable {
   /**
    * Begins an association.
    *
-   * @param open Finds out where it goes out, from its first datagram; `undefined` ends it.
+   * @param open Finds out where it goes out, from its first datagrams; `undefined` ends it.
    */
   begin(
     packets: InboundPackets,
-    open: (entry: ConnectionEntry, first: Uint8Array) => Promise<FlowTarget | undefined>,
+    open: OpenFlow,
   ): PacketFlow {
     const entry = this.#tracker.add(packets.metadata);
     const flow = new Flow(packets, entry, open, this.#clock, (ended) => {
@@ -83,10 +90,13 @@ export class FlowTable {
 class Flow implements PacketFlow {
   readonly #given: InboundPackets;
   readonly #entry: ConnectionEntry;
-  readonly #open: (entry: ConnectionEntry, first: Uint8Array) => Promise<FlowTarget | undefined>;
+  readonly #open: OpenFlow;
   readonly #clock: Clock;
   readonly #over: (flow: Flow) => void;
   #waiting: Waiting[] | undefined = [];
+  #waitingBytes = 0;
+  /** Those of them that tell what the client speaks. */
+  readonly #seen = new WaitingPackets();
   #target: FlowTarget | undefined;
   #stirred = true;
   #movedMs: number;
@@ -96,7 +106,7 @@ class Flow implements PacketFlow {
   constructor(
     given: InboundPackets,
     entry: ConnectionEntry,
-    open: (entry: ConnectionEntry, first: Uint8Array) => Promise<FlowTarget | undefined>,
+    open: OpenFlow,
     clock: Clock,
     over: (flow: Flow) => void,
   ) {
@@ -123,14 +133,17 @@ class Flow implements PacketFlow {
       return;
     }
     const waiting = this.#waiting!;
-    if (waiting.length >= MOST_WAITING) return;
+    if (waiting.length >= MOST_WAITING || this.#waitingBytes >= MOST_WAITING_BYTES) return;
+    this.#waitingBytes += end - start;
     const copy = new Uint8Array(PACKET_HEADROOM + end - start + PACKET_TAILROOM);
     copy.set(bytes.subarray(start, end), PACKET_HEADROOM);
     waiting.push({ bytes: copy, to });
-    if (this.#first !== undefined) return;
-    this.#first = to;
+    const isFirst = this.#first === undefined;
+    this.#first ??= to;
     const data = copy.subarray(PACKET_HEADROOM, PACKET_HEADROOM + end - start);
-    this.#open(this.#entry, data).then(
+    if (this.#isFirst(to)) this.#seen.add(data);
+    if (!isFirst) return;
+    this.#open(this.#entry, this.#seen).then(
       (target) => this.#opened(target),
       () => this.end(),
     );
@@ -141,6 +154,7 @@ class Flow implements PacketFlow {
     this.#closed = true;
     this.#target?.packets.close();
     this.#waiting = undefined;
+    this.#seen.end();
     this.#over(this);
   }
 
@@ -170,6 +184,7 @@ class Flow implements PacketFlow {
     if (target === undefined) return this.end();
     if (this.#closed) return target.packets.close();
     this.#target = target;
+    this.#seen.end();
     target.packets.watch(this.#received, () => this.end());
     const waiting = this.#waiting!;
     this.#waiting = undefined;
@@ -217,4 +232,6 @@ const BY_PORT: ReadonlyMap<number, number> = new Map([
   [3478, 10_000],
 ]);
 const MOST_WAITING = 16;
+/** Bytes of those that wait; one more may come on top of it. */
+const MOST_WAITING_BYTES = 65_536;
 const SWEEP_MS = 1000;

@@ -41,6 +41,8 @@ export class QuicSniffer {
     // Decrypting happens in a copy: the datagram still has to be sent on.
     const datagram = bytes.slice(start, end);
     let at = 0, found = false;
+    // Data under keys of an earlier connection may come between two pieces.
+    const isLater = this.#keys !== undefined;
     while (at < datagram.length) {
       const packet = findPacket(datagram, at);
       if (packet === undefined) break;
@@ -49,7 +51,7 @@ export class QuicSniffer {
       if (!this.#open(datagram, packet)) return found ? "more" : this.#end("no");
       found = true;
     }
-    if (!found) return this.#end("no");
+    if (!found) return isLater && at > 0 ? "more" : this.#end("no");
     return this.#answer();
   }
 
