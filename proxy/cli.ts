@@ -118,8 +118,8 @@ const tools = command({
   name: "tools",
   brief: "Use the outbounds of a configuration by hand",
   operands: [
-    { name: "what", help: "connect or fetch" },
-    { name: "target", help: "host:port to connect to, or the URL to fetch" },
+    { name: "what", help: "connect, fetch or urltest" },
+    { name: "target", help: "host:port to connect to, URL to fetch, or tag to measure" },
   ],
   options: NO_OPTIONS,
   flags: options({
@@ -131,10 +131,19 @@ const tools = command({
       placeholder: "TAG",
     }),
     timeout: option(integer(1, 3600), 30, { help: "Seconds to wait", placeholder: "SECS" }),
+    url: option(text(2048), "https://www.gstatic.com/generate_204", {
+      help: "What urltest asks for, by HEAD",
+      placeholder: "URL",
+    }),
+    ca: option(path(), undefined, {
+      help: "File with certificates (PEM) that are trusted instead of the system's",
+      placeholder: "FILE",
+    }),
   }),
   examples: [
     ["connect example.com:80 -c config.json -o server", "standard input and output, connected"],
-    ["fetch http://example.com/ -c config.json", "print what a server answers"],
+    ["fetch https://example.com/ -c config.json", "print what a server answers"],
+    ["urltest group -c config.json", "milliseconds to an answer, through each member of a group"],
   ],
   exits: EXITS,
   run: async (input) => await (await import("./cli_tools.ts")).runTools(input),

@@ -6,9 +6,11 @@
 
 import { STREAM_END, streamError } from "../ffi/mod.ts";
 import { ProtocolError } from "../internal/errors.ts";
+import type { Duplex } from "./duplex.ts";
 import type { Dialer } from "./outbound.ts";
 import { HttpBody, HttpResponseMachine } from "./protocol/mod.ts";
 import { HeldReader, sendAll } from "./reading.ts";
+import type { TlsTrust } from "./tls_stream.ts";
 
 /** What is asked for. */
 export interface FetchInit {
@@ -20,14 +22,17 @@ export interface FetchInit {
   readonly body?: Uint8Array | string;
   /** Gives up when aborted, also while the body of the answer is read. */
   readonly signal?: AbortSignal;
+  /** What is checked of a server of `https:`. Default: a certificate for the name that the system trusts. */
+  readonly tls?: TlsTrust;
 }
 
 /**
- * Fetches an `http:` URL through an outbound, on a connection of its own. Redirects are not followed.
+ * Fetches an `http:` or `https:` URL through an outbound, on a connection of its own, by HTTP/1.1. Redirects are not
+ * followed.
  *
- * @param url Absolute; `https:` is not supported by this build.
+ * @param url Absolute.
  * @throws {TypeError} For a URL or field that cannot be sent. @throws {FastwireError} When the outbound does not get
- * there, or the answer is none.
+ * there, or the answer is none; `proxy.tls` when the server or its certificate is not what was expected.
  */
 export async function fetchVia(
   outbound: Dialer,
@@ -35,17 +40,17 @@ export async function fetchVia(
   init: FetchInit = {},
 ): Promise<Response> {
   const { protocol, hostname, port, host, pathname, search } = new URL(url);
-  if (protocol !== "http:") {
+  if (protocol !== "http:" && protocol !== "https:") {
     throw new TypeError(
-      `Cannot fetch ${JSON.stringify(String(url))}: not supported by this build, expected http:`,
+      `Cannot fetch ${JSON.stringify(String(url))}: expected http: or https:`,
     );
   }
   const { method = "GET", signal } = init;
-  const destination = {
-    host: hostname.replace(/^\[|\]$/g, ""),
-    port: port === "" ? 80 : Number(port),
-  };
-  const stream = await outbound.dial(destination, { signal });
+  const isSecure = protocol === "https:";
+  const name = hostname.replace(/^\[|\]$/g, "");
+  const destination = { host: name, port: port === "" ? isSecure ? 443 : 80 : Number(port) };
+  const dialled = await outbound.dial(destination, { signal });
+  const stream = isSecure ? await secured(dialled, name, init) : dialled;
   const close = (): void => void stream.close().catch(() => {});
   try {
     const body = typeof init.body === "string" ? new TextEncoder().encode(init.body) : init.body;
@@ -91,10 +96,19 @@ export async function fetchVia(
   }
 }
 
+/** What is loaded only for `https:`. */
+async function secured(stream: Duplex, name: string, { tls, signal }: FetchInit): Promise<Stream> {
+  const { beginHttps, TlsStream } = await import("./tls_stream.ts");
+  const trusting = signal ?? new AbortController().signal;
+  return new TlsStream(await beginHttps(stream, name, tls ?? {}, trusting));
+}
+
+type Stream = Pick<Duplex, "receive" | "send" | "failure" | "close">;
+
 function responseOf(
   status: number,
   head: Uint8Array,
-  reader: HeldReader,
+  reader: HeldReader<Stream>,
   walk: HttpBody,
   close: () => void,
   signal: AbortSignal | undefined,
@@ -112,7 +126,7 @@ function responseOf(
 }
 
 function bodyOf(
-  reader: HeldReader,
+  reader: HeldReader<Stream>,
   walk: HttpBody,
   close: () => void,
   signal: AbortSignal | undefined,

@@ -8,6 +8,7 @@ import { STREAM_END, streamError } from "../ffi/mod.ts";
 import { DeadlineError, ProtocolError } from "../internal/errors.ts";
 import type { Clock } from "../internal/time/clock.ts";
 import type { Dialer } from "./outbound.ts";
+import type { TlsTrust } from "./tls_stream.ts";
 
 /** One measurement. */
 export interface HealthSample {
@@ -48,6 +49,8 @@ export interface MeasureOptions {
   readonly signal?: AbortSignal | undefined;
   /** Default: the process's. */
   readonly clock: Clock;
+  /** What is checked of a server of `https:`. Default: a certificate for the name that the system trusts. */
+  readonly tls?: TlsTrust | undefined;
 }
 
 /**
@@ -88,13 +91,8 @@ export async function measureDelay(
   try {
     const stream = await outbound.dial(destination, { signal: controller.signal });
     if (isSecure) {
-      const { beginTls } = await import("./dns_tls.ts");
-      const socket = await beginTls(stream, {
-        tls: PUBLIC_TRUST,
-        host: name,
-        alpn: ["http/1.1"],
-        signal: controller.signal,
-      });
+      const { beginHttps } = await import("./tls_stream.ts");
+      const socket = await beginHttps(stream, name, options.tls ?? {}, controller.signal);
       try {
         const first = await new Promise<Uint8Array>((resolve, reject) => {
           controller.signal.addEventListener("abort", () => reject(controller.signal.reason));
@@ -145,12 +143,5 @@ function notHttp(host: string): ProtocolError {
   );
 }
 
-const PUBLIC_TRUST = {
-  serverName: undefined,
-  insecure: false,
-  alpn: [],
-  certificate: [],
-  certificatePath: undefined,
-};
 const HTTP = "HTTP/";
 const MOST_SAMPLES = 10;

@@ -188,5 +188,6 @@ export {
   type SocksListener,
   type SocksServer,
 } from "./socks.ts";
+export type { TlsTrust } from "./tls_stream.ts";
 
 if (import.meta.main) import("./cli.ts").then((m) => m.main());

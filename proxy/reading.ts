@@ -10,9 +10,9 @@ import type { Duplex } from "./duplex.ts";
 import type { RefusedStep, Step } from "./protocol/mod.ts";
 
 /** A stream and what was received of it but not used. */
-export class HeldReader {
+export class HeldReader<Stream extends Pick<Duplex, "receive"> = Duplex> {
   /** The stream. */
-  readonly stream: Duplex;
+  readonly stream: Stream;
   /** What is held lies here. */
   bytes: Uint8Array<ArrayBuffer>;
   /** Where it begins. */
@@ -26,7 +26,7 @@ export class HeldReader {
    * @param ahead Copied.
    * @param capacity Bytes to begin with; it grows.
    */
-  constructor(stream: Duplex, ahead: Uint8Array, capacity: number) {
+  constructor(stream: Stream, ahead: Uint8Array, capacity: number) {
     this.stream = stream;
     this.bytes = new Uint8Array(new ArrayBuffer(Math.max(capacity, 2 * ahead.length)));
     this.bytes.set(ahead);
@@ -121,7 +121,7 @@ export async function shakeHands<Outcome, Reason extends string>(
 
 /** Sends all bytes. @throws {SystemError} When the connection is gone. */
 export async function sendAll(
-  stream: Duplex,
+  stream: Pick<Duplex, "send" | "failure">,
   bytes: Uint8Array<ArrayBuffer>,
   what: string,
   signal?: AbortSignal,
