@@ -4,7 +4,13 @@
  * @module
  */
 
-import type { SocketAddress, StreamConnection, StreamListener } from "../../ffi/mod.ts";
+import type {
+  DatagramHost,
+  DatagramOptions,
+  SocketAddress,
+  StreamConnection,
+  StreamListener,
+} from "../../ffi/mod.ts";
 import { literalAddress } from "../../ffi/mod.ts";
 import { SystemError } from "../../internal/errors.ts";
 import { logger, onceThenSummarise } from "../../internal/log.ts";
@@ -81,7 +87,11 @@ export abstract class StreamInbound implements Inbound {
     return this.waiting.size;
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    return this.#listenForStreams();
+  }
+
+  async #listenForStreams(): Promise<void> {
     const bind = this.#bindAddress();
     const listener = await this.context.streams.listen({
       ...streamSettings(this.#listen),
@@ -100,12 +110,31 @@ export abstract class StreamInbound implements Inbound {
   protected async openPackets(
     more: { readonly transparent?: boolean } = {},
   ): Promise<PacketSocket> {
-    const bind = this.#listener?.local ?? this.#bindAddress();
     const options = { ...datagramSettings(this.#listen), ...more };
-    const socket = await PacketSocket.open(await this.context.datagrams(), bind, options);
+    const socket = await this.#openAt(await this.context.datagrams(), options);
     this.#packets = socket;
     this.#leave.push(this.context.loops.listens("udp", socket.local));
     return socket;
+  }
+
+  /** Where streams are listened for; when any port will do and that one is taken, where both can be had. */
+  async #openAt(
+    host: DatagramHost,
+    options: Omit<DatagramOptions, "bind" | "dualStack">,
+  ): Promise<PacketSocket> {
+    for (let tries = 1;; tries++) {
+      const bind = this.#listener?.local ?? this.#bindAddress();
+      try {
+        return await PacketSocket.open(host, bind, options);
+      } catch (error) {
+        const taken = error instanceof SystemError && error.errnoName === "EADDRINUSE";
+        if (!taken || this.#listener === undefined || this.#listen.port !== 0) throw error;
+        if (tries === MOST_PORTS) throw error;
+        for (const leave of this.#leave.splice(0)) leave();
+        await this.#listener.close();
+        await this.#listenForStreams();
+      }
+    }
   }
 
   #bindAddress(): SocketAddress {
@@ -162,3 +191,5 @@ const ACCEPT_BATCH = 64;
 /** How long a listener stays away when there are too few descriptors. */
 const PAUSE_MS = 20;
 const BACKLOG = 4096;
+/** Ports that are tried for streams and datagrams together. */
+const MOST_PORTS = 8;
