@@ -231,7 +231,7 @@ export const PROCESS = {
   sched_setaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32", optional: true },
   // int setns(int fd, int nstype)
   setns: { parameters: ["i32", "i32"], result: "i32", optional: true },
-  // int malloc_trim(size_t pad); glibc only, <malloc.h>
+  // int malloc_trim(size_t pad)
   malloc_trim: { parameters: ["usize"], result: "i32", optional: true },
   // int clock_gettime(clockid_t clockid, struct timespec *tp)
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32", optional: true },
