@@ -113,6 +113,12 @@ export interface NetlinkOptions {
   /** Datagrams handed over in one turn of the event loop, about. Default 4096. */
   readonly turnDatagrams?: number;
   /**
+   * Longest rest after a turn, milliseconds, when turns follow each other faster than that: what comes meanwhile is read
+   * together. After a quiet moment the next datagram is told at once all the same. A driver that is told lines by a program
+   * has no use for it. Default 0, none.
+   */
+  readonly restMs?: number;
+  /**
    * File that stands for the network namespace to look into, such as `/run/netns/red`; default that of the process. Needs
    * CAP_SYS_ADMIN.
    */

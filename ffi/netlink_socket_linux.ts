@@ -54,12 +54,17 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
   readonly #slab: NetlinkSlab;
   readonly #slots: number;
   readonly #turnDatagrams: number;
+  readonly #restMs: number;
   // What getsockopt writes to; made once, because it is asked after every turn.
   readonly #memory = new Uint32Array(new ArrayBuffer(4 * SK_MEMINFO_VARS));
   readonly #memoryBytes = new Uint32Array(new ArrayBuffer(4));
   #fd: number;
   #watch: Watch | undefined;
   #soon: ReturnType<typeof setImmediate> | undefined;
+  /** Looks in steady steps instead of being woken by each datagram. */
+  #resting: ReturnType<typeof setInterval> | undefined;
+  #armed = false;
+  #turnedAt = -Infinity;
   #inTurn = false;
   #paused = false;
   #receiveBufferBytes = 0;
@@ -101,6 +106,7 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
       1 << 30,
       "datagrams in a turn",
     );
+    this.#restMs = integerIn(options.restMs ?? 0, 0, 1000, "milliseconds of rest");
     this.#library = library;
     this.#reactor = reactor;
     this.#consumer = options.consumer;
@@ -173,8 +179,7 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
 
   pause(): void {
     this.#paused = true;
-    this.#watch?.cancel();
-    this.#watch = undefined;
+    this.#unwatch();
     this.#unschedule();
   }
 
@@ -236,8 +241,7 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
   close(): Promise<void> {
     if (this.#fd >= 0) {
       // Before the descriptor: its number may be somebody else's a moment later.
-      this.#watch?.cancel();
-      this.#watch = undefined;
+      this.#unwatch();
       this.#unschedule();
       this.#library.close(this.#fd);
       this.#fd = -1;
@@ -251,6 +255,11 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
   }
 
   readonly #ready = (): void => {
+    this.#armed = false;
+    this.#goOn();
+  };
+
+  readonly #goOn = (): void => {
     this.#soon = undefined;
     if (this.#fd >= 0 && !this.#paused) this.#turn(this.#consumer!);
   };
@@ -276,14 +285,14 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
     }
     if (this.#fd >= 0) this.#guarded(() => consumer.turned?.(drained));
     this.#inTurn = false;
+    const received = this.#datagramsReceived - before;
     if (this.#fd >= 0 && !this.#paused) {
-      if (drained) this.#arm();
-      else {
+      if (!drained) {
         this.#turnsCut++;
-        this.#soon = setImmediate(this.#ready);
-      }
+        this.#soon = setImmediate(this.#goOn);
+      } else if (this.#restMs === 0 || !this.#rests(received)) this.#arm();
     }
-    return this.#datagramsReceived - before;
+    return received;
   }
 
   /** @returns Whether nothing is left. */
@@ -353,9 +362,41 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
 
   #arm(): void {
     if (this.#consumer === undefined || this.#paused) return;
+    this.#armed = true;
     if (this.#watch === undefined) {
       this.#watch = this.#reactor.watch(this.#fd, "read", this.#ready);
     } else this.#watch.arm();
+  }
+
+  /**
+   * Decides whether to look again after a rest instead of being woken. A rest is worth it when more than one datagram comes
+   * in its time, and safe when the buffer holds many times more than will; a flood is better read as it comes.
+   */
+  #rests(received: number): boolean {
+    const now = performance.now();
+    const sinceMs = now - this.#turnedAt;
+    this.#turnedAt = now;
+    const few = received < this.#slots && this.eventCapacity >= REST_CAPACITY;
+    if (this.#resting !== undefined) {
+      if (few && received > 1) return true;
+      this.#wakeUp();
+    } else if (few && received > 0 && sinceMs < this.#restMs && !this.#armed) {
+      this.#resting = setInterval(this.#goOn, this.#restMs);
+      return true;
+    }
+    return false;
+  }
+
+  #wakeUp(): void {
+    if (this.#resting !== undefined) clearInterval(this.#resting);
+    this.#resting = undefined;
+  }
+
+  #unwatch(): void {
+    this.#wakeUp();
+    this.#watch?.cancel();
+    this.#watch = undefined;
+    this.#armed = false;
   }
 
   #unschedule(): void {
@@ -434,6 +475,8 @@ function rethrowLater(error: unknown): void {
   });
 }
 
+/** Events the receive buffer has to hold for a rest: what the kernel tells in 3 ms at its fastest is half as much. */
+const REST_CAPACITY = 4096;
 /** Port id of the kernel. */
 const KERNEL = 0;
 /** The kernel doubles it into an `int`. */

@@ -328,3 +328,50 @@ peerTest("a watched program that dies is started again and reported", ["namespac
   await listener.socket.close();
   deepEqual(monitor(), []);
 });
+
+for (const reactor of ["auto", "worker"] as const) {
+  peerTest(
+    `NetlinkSocket rests between changes that come fast, and leaves none unread (${reactor})`,
+    ["namespaces"],
+    async () => {
+      await using place = await Place.create({ driver: "fast", reactor });
+      let heard = 0, turns = 0;
+      const last: number[] = [];
+      const socket = await place.host.open({
+        namespace: place.network.path,
+        groups: GROUPS,
+        receiveBufferBytes: 16 << 20,
+        restMs: 100,
+        consumer: {
+          datagram: (view, start) => {
+            heard++;
+            last.push(view.getUint8(start + 28 + 7));
+          },
+          lost: () => {},
+          turned: () => void turns++,
+        },
+      });
+      const { generator } = place;
+      for (let round = 0; round < 3; round++) {
+        heard = turns = 0;
+        for (let i = 0; i < 100; i++) {
+          generator.put(i, 1, round);
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+        await until(() => heard === 100, "all changes");
+        ok(turns < 50, `${turns} turns`);
+      }
+      deepEqual(last, Array.from({ length: 300 }, (_, i) => i % 100));
+      // In the middle of a rest.
+      generator.put(1, 1, 9);
+      generator.put(2, 1, 9);
+      socket.pause();
+      generator.put(3, 1, 9);
+      socket.resume();
+      await until(() => heard === 103, "what came while it was paused");
+      generator.put(4, 1, 10);
+      await socket.close();
+      equal(heard, 103);
+    },
+  );
+}
