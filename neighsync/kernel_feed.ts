@@ -53,6 +53,8 @@ export interface FeedOptions {
   readonly settings: ResolvedNetlinkSettings;
   /** Tell events that change nothing, too. */
   readonly repeats?: boolean;
+  /** Milliseconds between two readings of events where these come fast; 0 to read each as it comes. */
+  readonly restMs?: number;
   /** Whose time counts. */
   readonly clock?: Clock;
   /** Where the seed of the table's hash comes from. */
@@ -337,6 +339,7 @@ export class KernelFeed {
         consumer: this.#eventConsumer,
         groups: [RTNLGRP_NEIGH, RTNLGRP_LINK],
         receiveBufferBytes: settings.receiveBufferBytes,
+        restMs: this.#options.restMs ?? 0,
         ...(settings.kernelFilter ? { kernelFilter: neighborEventFilter() } : {}),
       });
     } catch (error) {
