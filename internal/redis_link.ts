@@ -76,7 +76,9 @@ export class RedisLink {
   #lastError: FastwireError | undefined;
   #failures = 0;
   #repliedAt = 0;
-  readonly #pending = new Set<(error: FastwireError) => void>();
+  /** Commands that are not answered, in the order of sending. */
+  readonly #pending = new Set<Waiting>();
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** Does nothing yet; {@linkcode RedisLink.start} connects. */
   constructor(options: RedisLinkOptions) {
@@ -270,8 +272,10 @@ export class RedisLink {
       if (this.#lost !== attempt) return;
       this.#lost = undefined;
       this.#connected = false;
-      for (const reject of this.#pending) reject(error);
+      for (const { fail } of this.#pending) fail(error);
       this.#pending.clear();
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
       this.#wire?.close();
       this.#subscriber?.close();
       this.#wire = this.#subscriber = this.#subscriberOpening = undefined;
@@ -343,31 +347,16 @@ export class RedisLink {
   #await<T>(send: () => Promise<T>, what: string): Promise<T> {
     const attempt = this.#lost;
     return new Promise<T>((resolve, reject) => {
-      const startedAt = this.#clock.now();
       const settle = (): void => {
         this.#repliedAt = this.#clock.now();
-        clearTimeout(timer);
-        this.#pending.delete(fail);
+        this.#pending.delete(waiting);
       };
       const fail = (error: unknown): void => {
         settle();
         reject(redisError(error, what));
       };
-      const expire = (): void => {
-        const now = this.#clock.now();
-        // Behind other commands it is not late as long as those are being answered.
-        const leftMs = Math.max(startedAt, this.#repliedAt) + this.#timeoutMs - now;
-        if (leftMs > 1) {
-          timer = setTimeout(expire, leftMs);
-          return;
-        }
-        const error = timedOut(what, now - startedAt);
-        fail(error);
-        // The reply may still come, to nobody; a connection in that state is worth less than a new one.
-        attempt?.(error);
-      };
-      let timer = setTimeout(expire, this.#timeoutMs);
-      this.#pending.add(fail);
+      const waiting: Waiting = { what, startedAt: this.#clock.now(), attempt, fail };
+      this.#pending.add(waiting);
       try {
         send().then((reply) => {
           settle();
@@ -376,12 +365,45 @@ export class RedisLink {
       } catch (error) {
         fail(error);
       }
+      if (attempt !== undefined && this.#pending.size > 0) {
+        this.#timer ??= setTimeout(this.#expire, this.#timeoutMs);
+      }
     });
   }
+
+  /**
+   * Time has passed for the command that waits longest. One timer serves all, set again when it fires: one for each command
+   * was a tenth of what a batch costs.
+   */
+  readonly #expire = (): void => {
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    for (const { what, startedAt, attempt, fail } of this.#pending) {
+      // Behind other commands it is not late as long as those are being answered.
+      const leftMs = Math.max(startedAt, this.#repliedAt) + this.#timeoutMs - now;
+      if (leftMs > 1) {
+        this.#timer = setTimeout(this.#expire, leftMs);
+        return;
+      }
+      const error = timedOut(what, now - startedAt);
+      fail(error);
+      // The reply may still come, to nobody; a connection in that state is worth less than a new one.
+      attempt?.(error);
+    }
+  };
 
   #tell(event: RedisLinkEvent): void {
     for (const observer of [...this.#observers]) observer(event);
   }
+}
+
+/** A command on its way. */
+interface Waiting {
+  readonly what: string;
+  readonly startedAt: number;
+  /** Ends the connection it was sent on. */
+  readonly attempt: ((error: FastwireError) => void) | undefined;
+  fail(error: unknown): void;
 }
 
 /** One node's answer. */
