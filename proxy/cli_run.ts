@@ -20,6 +20,7 @@ import { IdleMemory } from "../internal/idle_memory.ts";
 import { logger } from "../internal/log.ts";
 import type { ClashApiServer } from "./clash_api.ts";
 import { readConfig } from "./cli_config.ts";
+import { LogSection } from "./cli_log.ts";
 import type { ProxyConfig } from "./config_types.ts";
 import { startProxy } from "./engine.ts";
 import { LogFeed } from "./log_feed.ts";
@@ -38,6 +39,8 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
   const { flags, common, terminal, signal, verbosity } = input;
   const places = { files: flags.config, folder: flags.configDirectory };
   const config = await readConfig(places, flags.directory);
+  const logging = new LogSection(input);
+  await logging.follow(config.log);
   const loop = await sharedLoop(flags.driver);
   let proxy: ProxyServer;
   try {
@@ -58,19 +61,14 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
     const why = fallbackReason === "" ? "" : ` (${fallbackReason})`;
     say({ type: "driver", driver, why: fallbackReason }, `driver ${driver}${why}`);
   }
-  announce(proxy, say);
   const control = new Control(proxy, flags, () => reload());
-  try {
-    await control.follow(say);
-  } catch (error) {
-    await proxy.close();
-    await loop?.close();
-    throw error;
-  }
   let reloading = Promise.resolve();
   const reload = (): Promise<void> => {
     const done = reloading.then(async () => {
       await proxy.use(await readConfig(places, flags.directory));
+      await logging.follow(proxy.config.log).catch((error) => {
+        log.error("the log goes on where it was: {error}", { error });
+      });
       announce(proxy, say);
       await control.follow(say);
       log.info("took the configuration again");
@@ -81,6 +79,19 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
     });
     return done;
   };
+  // Whoever reads that it listens may send it.
+  const forget = onSignals(["SIGHUP"], () => void reload().catch(() => {}));
+  announce(proxy, say);
+  const opening = control.follow(say);
+  reloading = opening.catch(() => {});
+  try {
+    await opening;
+  } catch (error) {
+    forget();
+    await proxy.close();
+    await loop?.close();
+    throw error;
+  }
   // Of the memory that starting takes much is not needed again; after a burst of connections, too.
   await releaseMemory();
   const idle = new IdleMemory({
@@ -91,7 +102,6 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
     resident: () => process.memoryUsage.rss(),
     release: releaseMemory,
   });
-  const forget = onSignals(["SIGHUP"], () => void reload().catch(() => {}));
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
@@ -102,6 +112,7 @@ export async function runProxy(input: CommandInput<object, RunFlags>): Promise<n
   await control.close();
   await proxy.close({ graceMs: Math.min(common.graceMs, STOP_MS) });
   await loop?.close();
+  logging.close();
   return 0;
 }
 

@@ -47,10 +47,10 @@ export interface LogConfig {
   readonly disabled: boolean;
   /** The least severe level that is written. */
   readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "panic";
-  /** File to append to; `undefined` is the standard error stream. */
+  /** File to append to, `stdout` or `stderr`; `undefined` is the standard error stream. */
   readonly output: string | undefined;
-  /** Whether lines begin with the time. */
-  readonly timestamp: boolean;
+  /** Whether lines begin with the time; `undefined` is yes. */
+  readonly timestamp: boolean | undefined;
 }
 
 /** What all inbounds share. */

@@ -54,8 +54,8 @@ const log = record<LogConfig>({
     "info",
     "Least severe level that is written",
   ),
-  output: optional(reference(), "File to append to"),
-  timestamp: field(boolean(), false, "Begin lines with the time"),
+  output: optional(reference(), "File to append to, stdout or stderr; stderr by default"),
+  timestamp: optional(boolean(), "Begin lines with the time; they do by default"),
 });
 
 const route = record<Unfinished<RouteConfig>>({

@@ -22,14 +22,8 @@ export async function configureLogging(
   verbosity: number,
   level: NonNullable<CommonOptions["logLevel"]>,
 ): Promise<void> {
-  const lowestLevel = common.logLevel ??
-    (verbosity > 0 ? LEVELS[Math.min(4, verbosity + 1)]! : common.quiet ? "error" : level);
-  const color = mayColor(terminal, terminal.stderr, common.color);
-  const format = common.logFormat === "json"
-    ? jsonRecord
-    : common.logFormat === "syslog"
-    ? syslogRecord
-    : (record: LogRecord) => humanRecord(record, color);
+  const lowestLevel = levelOfFlags(common, verbosity) ?? level;
+  const format = formatOf(terminal, common);
   await configure({
     reset: true, // one process may run several commands, as tests do
     sinks: { stderr: (record: LogRecord) => terminal.stderr.write(format(record)) },
@@ -37,6 +31,38 @@ export async function configureLogging(
       { category: ["fastwire"], lowestLevel, sinks: ["stderr"] },
       { category: ["logtape", "meta"], lowestLevel: "error", sinks: ["stderr"] },
     ],
+  });
+}
+
+/** What a configuration file says about logging. */
+export interface LogSettings {
+  /** The least severe level, unless the command line names one; `null` logs nothing. */
+  readonly level: LogRecord["level"] | null;
+  /** Takes lines instead of stderr. */
+  readonly write: ((line: string) => void) | undefined;
+  /** Whether lines for people begin with the time. */
+  readonly timestamps: boolean;
+}
+
+/** Logs as a configuration file says, once it was read. What the command line says goes before it. */
+export async function adjustLogging(
+  terminal: Terminal,
+  common: CommonOptions,
+  verbosity: number,
+  settings: LogSettings,
+): Promise<void> {
+  const now = getConfig();
+  if (now === null) return;
+  const format = formatOf(terminal, common, settings);
+  const write = settings.write ?? ((line: string) => terminal.stderr.write(line));
+  const lowestLevel = levelOfFlags(common, verbosity) ?? settings.level;
+  await configure({
+    ...now,
+    reset: true,
+    sinks: { ...now.sinks, stderr: (record: LogRecord) => write(format(record)) },
+    loggers: now.loggers.map((each) =>
+      each.category[0] === "fastwire" ? { ...each, lowestLevel } : each
+    ),
   });
 }
 
@@ -54,7 +80,38 @@ export async function tapLogging(sink: (record: LogRecord) => void): Promise<() 
     sinks: { ...before.sinks, tap: sink },
     loggers: before.loggers.map((each) => ({ ...each, sinks: [...each.sinks ?? [], "tap"] })),
   });
-  return () => configure({ ...before, reset: true });
+  return async () => {
+    const now = getConfig();
+    if (now === null) return;
+    const { tap: _tap, ...sinks } = now.sinks;
+    const loggers = now.loggers.map((each) => ({
+      ...each,
+      sinks: each.sinks?.filter((name) => name !== "tap") ?? [],
+    }));
+    await configure({ ...now, reset: true, sinks, loggers });
+  };
+}
+
+function levelOfFlags(
+  { logLevel, quiet }: CommonOptions,
+  verbosity: number,
+): NonNullable<CommonOptions["logLevel"]> | undefined {
+  if (logLevel !== undefined) return logLevel;
+  if (verbosity > 0) return LEVELS[Math.min(4, verbosity + 1)]!;
+  return quiet ? "error" : undefined;
+}
+
+function formatOf(
+  terminal: Terminal,
+  { logFormat, color }: CommonOptions,
+  settings?: LogSettings,
+): (record: LogRecord) => string {
+  if (logFormat === "json") return jsonRecord;
+  if (logFormat === "syslog") return syslogRecord;
+  const colors = settings?.write === undefined && mayColor(terminal, terminal.stderr, color);
+  // The time takes twelve characters, and a space.
+  const start = settings?.timestamps === false ? 13 : 0;
+  return (record) => humanRecord(record, colors).slice(start);
 }
 
 /** `12:34:56.789 warning tftp.server  message`. */
