@@ -35,7 +35,12 @@ Deno.test("readProxyConfig() tells every problem of a broken file with its place
 
 Deno.test("an empty configuration resolves to every default", async () => {
   const config = await resolved("{}");
-  deepEqual(config.log, { disabled: false, level: "info", output: undefined, timestamp: undefined });
+  deepEqual(config.log, {
+    disabled: false,
+    level: "info",
+    output: undefined,
+    timestamp: undefined,
+  });
   deepEqual(config.outbounds.map(({ type, tag }) => [type, tag]), [["direct", "direct"]]);
   deepEqual(config.dns.servers, [{ type: "local", tag: "local" }]);
   deepEqual([config.route.final, config.dns.final], ["direct", "local"]);
