@@ -242,7 +242,11 @@ class Database {
         }
         this.#database.exec("COMMIT");
       } catch (error) {
-        if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+        try {
+          this.#database.exec("ROLLBACK");
+        } catch {
+          // It never began, or SQLite has ended it already.
+        }
         throw error;
       }
       this.#values.clear();

@@ -201,11 +201,6 @@ export class FakeipDnsServer implements DnsServer {
     return undefined;
   }
 
-  /** Names and their addresses. */
-  entries(): readonly (readonly [name: string, address: string])[] {
-    return [...this.#blocks.values()].flatMap((block) => block.entries());
-  }
-
   /** Takes over what the server that had this place before has given, as far as the blocks are the same. */
   takeOver(previous: FakeipDnsServer): void {
     for (const [type, block] of this.#blocks) {

@@ -72,6 +72,7 @@ const route = record<Unfinished<RouteConfig>>({
   find_process: "rules about processes",
   auto_detect_interface: 'finding the interface; use "default_interface"',
   override_android_vpn: "Android",
+  default_http_client: "HTTP clients",
   default_network_strategy: "choosing between interfaces",
   default_network_type: "choosing between interfaces",
   default_fallback_network_type: "choosing between interfaces",
@@ -88,7 +89,10 @@ const cacheFile = record<CacheFileConfig>({
   store_dns: "keeping DNS answers",
   buffer_size: "this field",
   flush_interval: "this field",
+  store_selected: "this field; choices are always kept",
 });
+
+const KEPT = 'this field; use "cache_file"';
 
 const clashApi = mapped(
   record<ClashApiConfig>({
@@ -105,6 +109,11 @@ const clashApi = mapped(
   }, {
     external_ui_download_url: "downloading a dashboard",
     external_ui_download_detour: "downloading a dashboard",
+    store_mode: KEPT,
+    store_selected: KEPT,
+    store_fakeip: KEPT,
+    cache_file: KEPT,
+    cache_id: KEPT,
   }),
   (api): ClashApiConfig | undefined => api.externalController === "" ? undefined : api,
 );

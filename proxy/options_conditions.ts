@@ -152,6 +152,8 @@ export const CONDITION_UNSUPPORTED: UnsupportedFields = {
   package_name_regex: PROCESS,
   user: PROCESS,
   user_id: PROCESS,
+  source_mac_address: DEVICE,
+  source_hostname: DEVICE,
   network_type: DEVICE,
   network_is_expensive: DEVICE,
   network_is_constrained: DEVICE,

@@ -175,5 +175,8 @@ export function dnsValue(): Value<
     optimisticMs: field(optimistic(), false, "Serve answers that ended while asking again"),
     reverseMapping: field(boolean(), false, "Remember names of addresses in answers"),
     clientSubnet: optional(cidr(), "Network sent along as EDNS client subnet"),
-  }, { fakeip: 'this field; use a server with "type": "fakeip"' });
+  }, {
+    fakeip: 'this field; use a server with "type": "fakeip"',
+    timeout: "another limit than 10 s",
+  });
 }

@@ -150,6 +150,7 @@ export function inboundValue(): Value<InboundConfig> {
       shadowtls: "ShadowTLS",
       anytls: "AnyTLS",
       tun: "TUN devices",
+      cloudflared: "Cloudflare tunnels",
     },
   });
 }

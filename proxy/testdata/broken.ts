@@ -462,6 +462,35 @@ export const BROKEN: readonly BrokenConfig[] = [
     ],
   },
   {
+    name: "what is kept where it was before, and what this build does not keep",
+    text: `{
+  "experimental": {
+    "cache_file": { "enabled": true, "store_selected": true, "store_rdrc": true },
+    "clash_api": { "external_controller": "127.0.0.1:9090", "store_mode": true }
+  }
+}`,
+    problems: [
+      "experimental.cache_file.store_selected (3:56): not supported by this build: this field, choices are always kept",
+      "experimental.cache_file.store_rdrc (3:76): not supported by this build: caching of rejected answers, remove it",
+      'experimental.clash_api.store_mode (4:75): not supported by this build: this field, use "cache_file"',
+    ],
+  },
+  {
+    name: "two users of Shadowsocks 2022 with one key",
+    text: `{
+  "inbounds": [{
+    "type": "shadowsocks", "method": "2022-blake3-aes-128-gcm", "password": "AQEBAQEBAQEBAQEBAQEBAQ==",
+    "users": [
+      { "name": "a", "password": "AgICAgICAgICAgICAgICAg==" },
+      { "name": "b", "password": "AgICAgICAgICAgICAgICAg==" }
+    ]
+  }]
+}`,
+    problems: [
+      "inbounds[0].users[1].password (6:34): is the key of number 1 as well, each needs one of its own",
+    ],
+  },
+  {
     name: "a range of ports the wrong way round",
     text: `{ "route": { "rules": [{ "port_range": "20:10", "outbound": "direct" }] } }`,
     problems: [
