@@ -8,7 +8,6 @@
 import { notConnected, redisError, timedOut } from "./redis_errors.ts";
 import { openServer, type RedisTarget, type RedisWire, socketOptions } from "./redis_wire.ts";
 
-export { preloadRedis } from "./redis_wire.ts";
 export type { RedisAddress, RedisTarget, RedisTls, RedisWire } from "./redis_wire.ts";
 
 /**

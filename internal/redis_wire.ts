@@ -71,15 +71,6 @@ export interface RedisWire {
   close(): void;
 }
 
-/**
- * Loads the parts of the client, for whoever will connect soon.
- *
- * @returns Never rejects: what cannot be loaded is said when a connection is opened.
- */
-export async function preloadRedis(): Promise<void> {
-  await loadParts().catch(() => {});
-}
-
 /** What the client's socket is made with. */
 export type SocketSettings =
   & {

@@ -65,15 +65,15 @@ async function readFinal(link: RedisLink, prefix: string): Promise<Map<string, S
   const final = new Map<string, StoredNeighbor>();
   let cursor = "0";
   do {
-    const reply = texts(
+    const { next, list } = packed(
       await link.send(
         ["EVAL", READ_FINAL_SCRIPT, "0", cursor, `${prefix}*`, String(prefix.length), STEP],
         "read the table",
       ),
     );
-    cursor = reply[0] ?? "0";
-    for (let i = 1; i + 2 < reply.length; i += 3) {
-      final.set(reply[i]!, { mac: reply[i + 1]!, family: reply[i + 2]! });
+    cursor = next;
+    for (let i = 0; i + 2 < list.length; i += 3) {
+      final.set(list[i]!, { mac: list[i + 1]!, family: list[i + 2]! });
     }
   } while (cursor !== "0");
   return final;
@@ -87,17 +87,17 @@ async function readPending(
   const { keySet, delSet, staged } = names;
   let cursor = "0";
   do {
-    const reply = texts(
+    const { next, list } = packed(
       await link.send(
         ["EVAL", READ_PENDING_SCRIPT, "2", keySet, delSet, cursor, staged, STEP],
         "read staged changes",
       ),
     );
-    cursor = reply[0] ?? "0";
-    for (let i = 1; i + 3 < reply.length; i += 4) {
-      const mac = reply[i + 2]!, family = reply[i + 3]!;
-      pending.set(reply[i]!, {
-        deletes: reply[i + 1] === "D",
+    cursor = next;
+    for (let i = 0; i + 3 < list.length; i += 4) {
+      const mac = list[i + 2]!, family = list[i + 3]!;
+      pending.set(list[i]!, {
+        deletes: list[i + 1] === "D",
         staged: mac === "" && family === "" ? undefined : { mac, family },
       });
     }
@@ -130,6 +130,13 @@ async function readFinalOfCluster(
     }
   }
   return final;
+}
+
+/** A cursor, and strings that the server packed into a text; where there are none, it cannot tell a list from an object. */
+function packed(reply: unknown): { readonly next: string; readonly list: readonly string[] } {
+  const [next, text] = texts(reply);
+  const list: unknown = JSON.parse(text ?? "[]");
+  return { next: next ?? "0", list: texts(list) };
 }
 
 function scanned(reply: unknown): { readonly next: string; readonly keys: string[] } {
