@@ -116,7 +116,9 @@ export function exitCodeOf(error: unknown): number {
 
 /** `error:`, `cause:` and `hint:` lines; the stack only when asked for. */
 export function errorText(error: unknown, debug: boolean): string {
-  const lines = [`error: ${messageOf(error)}`];
+  // A configuration is wrong in as many ways as there are lines.
+  const problems = error instanceof ConfigurationError ? error.message.split("\n") : [error];
+  const lines = problems.map((problem) => `error: ${messageOf(problem)}`);
   let cause = error instanceof UsageError || error instanceof ConfigurationError
     ? undefined
     : error instanceof Error

@@ -57,6 +57,11 @@ Deno.test("errorText() prints the error, its causes and a hint, each on one line
   match(errorText(error, true), /\n {4}at /);
 });
 
+Deno.test("errorText() gives each problem of a configuration a line of its own", () => {
+  const error = new ConfigurationError("a (1:2): is wrong\nb (3:4): is\twrong as well");
+  equal(errorText(error, false), "error: a (1:2): is wrong\nerror: b (3:4): is wrong as well\n");
+});
+
 Deno.test("errorText() names the flag of a missing permission and what a low port needs", () => {
   const denied = new Deno.errors.NotCapable('Requires net access to "127.0.0.1:69", run again');
   match(errorText(denied, false), /hint: run again with --allow-net\n/);
