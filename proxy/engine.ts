@@ -315,8 +315,12 @@ class Engine implements ProxyServer, Handler {
     if (!outbound.networks.includes("udp") || outbound.openPackets === undefined) {
       throw new RejectedError(`Cannot send datagrams: outbound "${outbound.tag}" takes none`);
     }
-    const { udpConnect } = options;
-    const packets = await outbound.openPackets({ metadata, chain: entry.chain, udpConnect });
+    const packets = await outbound.openPackets({
+      metadata,
+      chain: entry.chain,
+      udpConnect: options.udpConnect,
+      keepAddresses: options.udpDisableDomainUnmapping,
+    });
     const configured = options.udpTimeoutMs ?? this.#udpTimeoutOf(metadata.inbound);
     return {
       packets,

@@ -103,6 +103,38 @@ runContract("A proxy that could talk to itself", [
     },
   ],
   [
+    "tells whom datagrams come from by the name that was asked, or the address where a rule says so",
+    async (driver) => {
+      await using echo = await Datagrams.echo();
+      for (const keep of [false, true]) {
+        await using proxy = await TestProxy.open(driver, [{ type: "socks" }], {
+          dns: {
+            servers: [{ type: "hosts", tag: "h", predefined: { "there.test": "127.0.0.1" } }],
+          },
+          route: {
+            default_domain_resolver: "h",
+            rules: [{
+              action: "route-options",
+              udp_disable_domain_unmapping: keep,
+              udp_timeout: "1m",
+            }],
+          },
+        });
+        await using control = await Peer.connect(proxy.port("socks"));
+        control.write(Uint8Array.of(5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0));
+        const reply = await control.read(12);
+        const port = reply[10]! << 8 | reply[11]!;
+        await using client = await Datagrams.open();
+        const name = new TextEncoder().encode("there.test");
+        const head = [0, 0, 0, 3, name.length, ...name, echo.port >> 8, echo.port & 255];
+        client.send(Uint8Array.of(...head, 7), port);
+        const { bytes } = await client.receive();
+        const address = [0, 0, 0, 1, 127, 0, 0, 1, echo.port >> 8, echo.port & 255];
+        deepEqual([...bytes], [...(keep ? address : head), 7]);
+      }
+    },
+  ],
+  [
     "follows the detour of a direct outbound",
     async (driver) => {
       await using origin = await Origin.echo();

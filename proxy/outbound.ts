@@ -50,6 +50,8 @@ export interface DialOptions {
   readonly early?: boolean | undefined;
   /** Datagrams come from the destination only (`udp_connect`). */
   readonly udpConnect?: boolean | undefined;
+  /** Answers come from the address that sent them, also when a name was asked (`udp_disable_domain_unmapping`). */
+  readonly keepAddresses?: boolean | undefined;
 }
 
 /** Something that reaches destinations. */

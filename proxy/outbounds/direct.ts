@@ -107,7 +107,14 @@ export class DirectOutbound implements Outbound {
       options.metadata?.source,
     );
     const loops = mayReturn ? undefined : this.#context.loops;
-    return new DirectPackets(socket, leave, loops, (name) => this.#resolve(name, options));
+    const packets = new DirectPackets(
+      socket,
+      leave,
+      loops,
+      (name) => this.#resolve(name, options),
+    );
+    packets.keepsAddresses = options.keepAddresses === true;
+    return packets;
   }
 
   /** A socket that sends anywhere its addresses allow. */
@@ -235,6 +242,8 @@ interface Pending {
 
 /** A socket, and the names that were sent to. */
 class DirectPackets implements PacketConnection {
+  /** Answers are from the address, not from the name that was asked. */
+  keepsAddresses = false;
   readonly #socket: PacketSocket;
   readonly #resolve: (name: string) => Promise<readonly string[]>;
   /** Addresses of names, by the name's text; while it is being resolved, what waits. */
@@ -295,7 +304,7 @@ class DirectPackets implements PacketConnection {
   }
 
   readonly #received: PacketReceiver = (bytes, start, end, from) => {
-    const name = this.#reverse.size === 0
+    const name = this.keepsAddresses || this.#reverse.size === 0
       ? undefined
       : this.#reverse.get(`${from.host} ${from.port}`);
     this.#receiver?.(bytes, start, end, name ?? from);
