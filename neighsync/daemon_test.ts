@@ -303,6 +303,29 @@ Deno.test("NeighSync judges everything anew when the configuration's facts chang
   equal(sync.snapshot().dualTor, true);
 });
 
+Deno.test("NeighSync takes back what it took for publishable before it knew the facts", async () => {
+  const config = new TestConfig();
+  config.set("PEER_SWITCH", "peer", {});
+  let tell: () => void = () => {};
+  const told = new Promise<void>((resolve) => tell = resolve);
+  const present = config.present.bind(config);
+  config.present = async (tables) => {
+    await told;
+    return await present(tables);
+  };
+  await using stage = new Stage({ configDatabase: config });
+  const { kernel, sink, sync } = stage;
+  kernel.setNeighbor(neighbor(1, { words: [0xa9fe_0001, 0, 0, 0] }));
+  kernel.setNeighbor(neighbor(2));
+  const starting = sync.start();
+  await until("the kernel's table", () => sync.neighbors().size === 2);
+  // The published table is empty, which is no reason not to compare here.
+  tell();
+  await starting;
+  await until("the table", () => sync.snapshot().queueDepth === 0);
+  deepEqual([...sink.entries.keys()], ["Ethernet0:10.0.0.2"]);
+});
+
 Deno.test("NeighSync takes a table over in a warm restart: states in order, nothing written that is right", async () => {
   const sink = new MemorySink();
   for (const [host, mac] of [[1, 1], [2, 0x99], [4, 4]] as const) {

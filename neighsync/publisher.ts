@@ -198,6 +198,9 @@ export class Publisher {
       if (this.#set(key, change, quiet, now) && counts) this.#repairs++;
     } else if (decision.op === "ignore" && this.#mayStay(decision.reason)) {
       this.#unseen!.delete(key);
+    } else if (decision.reason !== "interface" && !this.#unseen!.has(key)) {
+      // Taken for publishable before all facts were known, and still waiting: not in the table that was read.
+      this.#options.coalescer.delete(key, now);
     }
   }
 
