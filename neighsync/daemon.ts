@@ -17,17 +17,16 @@ import type { NeighSyncOptions, ReloadableSettings } from "./daemon_options.ts";
 import { type Databases, openDatabases } from "./databases.ts";
 import { HealthJudge } from "./health.ts";
 import { Housekeeping } from "./housekeeping.ts";
-import { KernelFeed } from "./kernel_feed.ts";
+import { FAMILIES, KernelFeed } from "./kernel_feed.ts";
 import { LeasedSink } from "./leased_sink.ts";
 import { NeighborMap } from "./neighbor_map.ts";
 import type { Neighbor } from "./neighbor.ts";
 import { resolveNeighSyncSettings } from "./options.ts";
 import { ConfigPolicy, type PolicyChange } from "./policy.ts";
-import { AF_INET, AF_INET6, AF_UNSPEC } from "./protocol/constants.ts";
+import { AF_INET, AF_INET6 } from "./protocol/constants.ts";
 import type { FilterFacts } from "./protocol/filter.ts";
 import type { Link } from "./protocol/link_cache.ts";
 import type { WarmCache } from "./protocol/reconcile.ts";
-import type { ResyncResult } from "./protocol/resync_actions.ts";
 import { parseMac } from "./protocol/address.ts";
 import { Publisher } from "./publisher.ts";
 import type { ResolvedNeighSyncSettings } from "./settings.ts";
@@ -39,16 +38,10 @@ import { tuneWriter } from "./tuning.ts";
 import { WarmRestartDriver, type WarmTables } from "./warm_restart.ts";
 import { Writer } from "./writer.ts";
 
-const log = logger("neighsync", "daemon");
-const audit = logger("neighsync", "audit");
+const log = logger("neighsync", "daemon"), audit = logger("neighsync", "audit");
 
 export type { NeighSyncOptions, ReloadableSettings } from "./daemon_options.ts";
 
-/**
- * Least time between two readings of events, where these come faster and batches linger at all. At 1,000 events a second it
- * makes 300 batches of them, and the last is in Redis within 5 ms.
- */
-const REST_MS = 2;
 /** Pause before a table that could not be read is read again. */
 const RETRY_MS = 500;
 
@@ -353,7 +346,7 @@ export class NeighSync implements AsyncDisposable {
       settings: this.#settings.netlink,
       // A rule may want a host route cleared at every event, those included that change nothing.
       repeats: true,
-      restMs: this.#settings.performance.lingerMs === 0 ? 0 : REST_MS,
+      rests: this.#settings.performance.lingerMs > 0,
       clock: this.#clock,
       signal: this.#closed.signal,
     }, {
@@ -362,7 +355,7 @@ export class NeighSync implements AsyncDisposable {
         if (previous !== undefined && link?.name !== previous.name) policy?.forget(previous.name);
       },
       resyncStarted: (reason) => this.#hub.tell({ type: "resync", reason }),
-      resyncEnded: (result) => this.#kernelRead(result),
+      resyncEnded: () => this.#kernelRead(),
       turned: () => writer.pump(),
     });
     if (this.#closed.signal.aborted) return await feed.close();
@@ -371,7 +364,7 @@ export class NeighSync implements AsyncDisposable {
     if (feed.synced) this.#comparison!.kernelRead();
   }
 
-  #kernelRead(_result: ResyncResult): void {
+  #kernelRead(): void {
     this.#warm?.kernelRead();
     if (this.#feed !== undefined) this.#comparison?.kernelRead();
     this.#viewRead();
@@ -605,5 +598,3 @@ interface Parts {
   readonly warmTables: WarmTables | undefined;
   forget: () => void;
 }
-
-const FAMILIES = { all: AF_UNSPEC, ipv4: AF_INET, ipv6: AF_INET6 } as const;
