@@ -264,6 +264,19 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
     if (this.#fd >= 0 && !this.#paused) this.#turn(this.#consumer!);
   };
 
+  /**
+   * Goes on when the runtime has looked at its own sockets. It does so when it sleeps, and otherwise once in 61 turns of its
+   * loop (tokio's `event_interval`): a dump of thousands of rows would be over before an answer of Redis is noticed.
+   */
+  #goOnLater(): void {
+    let left = TURNS_BETWEEN_LOOKS;
+    const step = (): void => {
+      if (--left > 0) this.#soon = setImmediate(step);
+      else this.#goOn();
+    };
+    this.#soon = setImmediate(step);
+  }
+
   /** Hands over what is there, within the limit; then says what was lost, and asks to be called again. */
   #turn(consumer: NetlinkConsumer): number {
     this.#inTurn = true;
@@ -289,7 +302,7 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
     if (this.#fd >= 0 && !this.#paused) {
       if (!drained) {
         this.#turnsCut++;
-        this.#soon = setImmediate(this.#goOn);
+        this.#goOnLater();
       } else if (this.#restMs === 0 || !this.#rests(received)) this.#arm();
     }
     return received;
@@ -303,7 +316,9 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
     for (let taken = 0; taken < this.#turnDatagrams;) {
       this.#slab.reset();
       this.#receiveCalls++;
-      const received = recvmmsg(this.#fd, address, this.#slots, MSG_DONTWAIT, 0n);
+      // Of a dump the kernel makes the next datagram when there is room for it: it has as many as it is asked for.
+      const most = Math.min(this.#slots, this.#turnDatagrams - taken);
+      const received = recvmmsg(this.#fd, address, most, MSG_DONTWAIT, 0n);
       if (received < 0) {
         const error = errno();
         if (error === EAGAIN) return true;
@@ -336,7 +351,7 @@ export class LinuxNetlinkSocket implements NetlinkSocket {
         // has to be handed over.
         if (this.#fd < 0) return true;
       }
-      if (received < this.#slots || this.#paused) return true;
+      if (received < most || this.#paused) return true;
     }
     return false;
   }
@@ -477,6 +492,7 @@ function rethrowLater(error: unknown): void {
 
 /** Events the receive buffer has to hold for a rest: what the kernel tells in 3 ms at its fastest is half as much. */
 const REST_CAPACITY = 4096;
+const TURNS_BETWEEN_LOOKS = 64;
 /** Port id of the kernel. */
 const KERNEL = 0;
 /** The kernel doubles it into an `int`. */

@@ -308,6 +308,11 @@ interface ClientSocket {
 
 let parts: Promise<ClientParts> | undefined;
 
+/** Loads what the first connection would load. Never rejects: that connection says what is wrong. */
+export async function loadRedis(): Promise<void> {
+  await loadParts().catch(() => {});
+}
+
 function loadParts(): Promise<ClientParts> {
   return parts ??= (async () => {
     const [queue, socket] = await Promise.all([

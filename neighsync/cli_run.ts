@@ -5,12 +5,15 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { openServiceNotifier } from "../ffi/mod.ts";
+import process from "node:process";
+import { openNetlinkHost, openServiceNotifier, releaseMemory } from "../ffi/mod.ts";
 import type { CommandInput } from "../internal/cli/command.ts";
 import { configureLogging } from "../internal/cli/logging.ts";
 import { jsonLine } from "../internal/cli/output.ts";
 import { onSignals } from "../internal/cli/terminal.ts";
+import { IdleMemory } from "../internal/idle_memory.ts";
 import { logger } from "../internal/log.ts";
+import { loadRedis } from "../internal/redis_wire.ts";
 import { settingsOf } from "./cli_settings.ts";
 import { formatConfig, type LoadedSettings, snakeCase } from "./config_file.ts";
 import { NeighSync } from "./daemon.ts";
@@ -49,8 +52,15 @@ export async function runDaemon(input: RunInput): Promise<number> {
   };
   await configure(settings);
   for (const file of loaded.files) log.info("configured by {file}", { file });
-  const sync = new NeighSync({ ...settings, performance: withoutDefaults(loaded), signal });
-  const reports = new ServiceReports(sync, await openServiceNotifier());
+  // What has to be loaded from files is there by the time the daemon begins.
+  const [host, notifier] = await Promise.all([
+    openNetlinkHost({ driver: settings.netlink.driver }),
+    openServiceNotifier(),
+    settings.redis.cluster.length > 0 ? undefined : loadRedis(),
+  ]);
+  const performance = withoutDefaults(loaded);
+  const sync = new NeighSync({ ...settings, performance, signal, host });
+  const reports = new ServiceReports(sync, notifier);
   const say = (event: object, words: string): void =>
     terminal.stderr.write(common.json ? jsonLine(event) : `${words}\n`);
   const reload = async (): Promise<void> => {
@@ -71,6 +81,7 @@ export async function runDaemon(input: RunInput): Promise<number> {
     }
     reports.ready();
   };
+  let idle: IdleMemory | undefined;
   const forget = onSignals(["SIGHUP", "SIGUSR1"], (name) => {
     if (name === "SIGHUP") void reload();
     else log.info("state {state}", { event: "neighsync.state", state: sync.snapshot() });
@@ -105,6 +116,11 @@ export async function runDaemon(input: RunInput): Promise<number> {
             `ready ${published} neighbours in ${elapsedMs} ms`,
           );
         }
+        idle = new IdleMemory({
+          work: () => sync.snapshot().neighborsProcessed,
+          resident: () => process.memoryUsage.rss(),
+          release: releaseMemory,
+        });
         await new Promise<void>((resolve) => {
           if (signal.aborted) resolve();
           else signal.addEventListener("abort", () => resolve(), { once: true });
@@ -117,8 +133,10 @@ export async function runDaemon(input: RunInput): Promise<number> {
     }
   } finally {
     forget();
+    idle?.close();
     reports.close();
     await sync.close();
+    await host.close();
   }
   return 0;
 }

@@ -68,10 +68,10 @@ const HOUSEKEEPING_MS = 1000;
 /** A flood that lasts is told this often. */
 const LOSS_LOG_MS = 5000;
 /**
- * Datagrams of a dump in one turn, about 3,000 rows: what was read is on its way to the sink while the next are read, and a
+ * Datagrams of a dump in one turn, about 850 rows: what was read is on its way to the sink while the next are read, and a
  * large table does not hold the event loop until its end.
  */
-const DUMP_TURN_DATAGRAMS = 8;
+const DUMP_TURN_DATAGRAMS = 2;
 /**
  * Least time between two readings of events, where these come faster. At 1,000 events a second it makes 330 batches of them,
  * and a change is in Redis 2 ms after it happened.
