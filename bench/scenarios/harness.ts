@@ -30,6 +30,8 @@ export async function start(
     stdin: "null",
     stdout: "null",
     stderr: "piped",
+    // The runtime's own look for a newer one would be measured with what it runs.
+    env: { DENO_NO_UPDATE_CHECK: "1" },
   }).spawn();
   try {
     await ready(child.stderr);

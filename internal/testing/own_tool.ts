@@ -61,7 +61,7 @@ export async function startOwnTool(
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-    env: { NO_COLOR: "1", ...options.environment },
+    env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...options.environment },
   }).spawn();
   let said = "";
   let printed = "";
