@@ -144,7 +144,11 @@ benchTest("neighsync bench prints a table with the baseline beside it", async (p
 const REFUSALS: readonly (readonly [words: readonly string[], code: number, says: RegExp])[] = [
   [["bench", "burst"], 2, /expected one interface\nhint: bench burst --interface bench0/],
   [["bench", "burst", "--interface", "eth*"], 2, /expected one interface/],
-  [["bench", "burst", "--interface", "nowhere"], 2, /no such interface with neighbours\nhint: ip link add/],
+  [
+    ["bench", "burst", "--interface", "nowhere"],
+    2,
+    /no such interface with neighbours\nhint: ip link add/,
+  ],
   [["bench", "burst", "--interface", "lo"], 2, /no such interface with neighbours/],
   [
     ["bench", "burst", "--driver", "portable", ...ON],
