@@ -50,5 +50,9 @@ export class IdleMemory {
   }
 }
 
-const REST_MS = 2000;
+/**
+ * Long, because a collection that was asked for takes compiled code along: connections that come two seconds later cost half
+ * as much again, for thousands of them.
+ */
+const REST_MS = 60_000;
 const WORTH_BYTES = 8 << 20;
