@@ -10,7 +10,6 @@
 import { setImmediate } from "node:timers";
 import {
   CALM,
-  MOST_PIECES,
   type SocketAddress,
   STREAM_END,
   STREAM_FAILED,
@@ -20,6 +19,7 @@ import {
 } from "../ffi/mod.ts";
 import type { Duplex } from "./duplex.ts";
 import type { StreamOpener, StreamSealer } from "./protocol/mod.ts";
+import { giveBuffer, isLarge, roomIn, rowBytes, takeBuffer } from "./shadowsocks_buffers.ts";
 import { copyRange } from "./udp_socket.ts";
 
 /** A stream with Shadowsocks around it. */
@@ -47,8 +47,9 @@ export class ShadowsocksDuplex implements Duplex {
   #headerWaits: boolean;
   /** Something was sealed: from now on it is one chunk behind the other. */
   #begun = false;
-  /** Where payloads lie in a buffer that is lent. */
-  #room: StreamPieces | undefined;
+  /** The last buffer was filled, so that a larger one would have been, too; in each direction. */
+  #fullIn = false;
+  #fullOut = false;
   #ended = false;
   #endedInner = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -256,15 +257,14 @@ export class ShadowsocksDuplex implements Duplex {
     if (flushed !== 1) return flushed;
     // What comes first takes more room, and may be shorter.
     if (!this.#begun || this.#sending !== undefined) return undefined;
-    const room = this.#room ??= makeRoom(this.#sealer);
-    this.#out = room.bytes = takeBuffer();
+    this.#out = takeBuffer(this.#fullOut);
     this.#outStart = this.#outEnd = 0;
-    return room;
+    return roomIn(this.#out, this.#sealer);
   }
 
   sendLent(count: number): number {
     const out = this.#out!;
-    const { starts, ends } = this.#room!;
+    const { starts, ends, count: pieces } = roomIn(out, this.#sealer);
     const { tailroom } = this.#sealer;
     const seconds = count === 0 ? 0 : this.#seconds();
     let left = count;
@@ -274,6 +274,8 @@ export class ShadowsocksDuplex implements Duplex {
       this.#sealer.seal(out, start, end, seconds);
       this.#outEnd = end + tailroom;
       left -= end - start;
+      if (end === ends[pieces - 1]) this.#fullOut = true;
+      else if (left === 0 && i < pieces / 4) this.#fullOut = false;
     }
     return this.#flush() === STREAM_FAILED ? STREAM_FAILED : count;
   }
@@ -318,8 +320,10 @@ export class ShadowsocksDuplex implements Duplex {
   /** Receives and opens more. @returns 1 when something was opened, or was received that is not complete. */
   #fill(): number {
     const opener = this.#opener;
-    const buffer = this.#bytes ??= takeBuffer();
-    if (this.#sealedStart === this.#sealedEnd) this.#sealedStart = this.#sealedEnd = 0;
+    const isEmpty = this.#sealedStart === this.#sealedEnd;
+    if (isEmpty && this.#bytes !== undefined && isLarge(this.#bytes) !== this.#fullIn) this.#rest();
+    const buffer = this.#bytes ??= takeBuffer(this.#fullIn);
+    if (isEmpty) this.#sealedStart = this.#sealedEnd = 0;
     else if (buffer.length - this.#sealedStart < opener.maxNeed + READ_BYTES) {
       buffer.copyWithin(0, this.#sealedStart, this.#sealedEnd);
       this.#sealedEnd -= this.#sealedStart;
@@ -327,11 +331,11 @@ export class ShadowsocksDuplex implements Duplex {
     }
     const pending = this.#open();
     if (pending !== 0) return pending;
-    // Whole rows, as our own end sends them: what ends with a chunk leaves nothing, and the buffer is the next stream's, in
-    // the processor's cache.
-    const row = this.#sealedStart + (opener.maxNeed > SHORT_CHUNK * 2 ? LONG_ROW : SHORT_ROW);
+    const row = this.#sealedStart + rowBytes(buffer, opener.maxNeed);
     const end = row > this.#sealedEnd ? Math.min(row, buffer.length) : buffer.length;
     const count = this.#inner.receiveNow(buffer, this.#sealedEnd, end);
+    if (this.#sealedEnd + count === row) this.#fullIn = true;
+    else if (count > 0 && count < row >> 2) this.#fullIn = false;
     if (count === WOULD_BLOCK || count === STREAM_FAILED) return count;
     if (count === STREAM_END) {
       // An end inside a chunk is a connection that was cut.
@@ -517,41 +521,8 @@ class Waiter {
   }
 }
 
-/** Where payloads lie in a lent buffer so that the sealed chunks lie there without gaps. */
-function makeRoom({ headroom, tailroom, maxPayload }: StreamSealer): StreamPieces {
-  const payload = Math.min(maxPayload, maxPayload < LONG_CHUNK ? SHORT_CHUNK : LONG_CHUNK);
-  const stride = headroom + payload + tailroom;
-  const count = Math.min(MOST_PIECES, Math.floor(BUFFER_BYTES / stride));
-  const starts = Int32Array.from({ length: count }, (_, i) => i * stride + headroom);
-  const ends = starts.map((start) => start + payload);
-  return { bytes: NO_BYTES, starts, ends, first: 0, count };
-}
-
-/** A buffer that holds the longest chunk and a good piece of what follows. */
-export function takeBuffer(): Uint8Array<ArrayBuffer> {
-  return spare.pop() ?? new Uint8Array(new ArrayBuffer(BUFFER_BYTES));
-}
-
-/** Gives a buffer back. */
-export function giveBuffer(buffer: Uint8Array<ArrayBuffer> | undefined): void {
-  if (buffer !== undefined && spare.length < MOST_SPARE) spare.push(buffer);
-}
-
-const spare: Uint8Array<ArrayBuffer>[] = [];
-const MOST_SPARE = 64;
-/** The longest chunk of 2022 has 65,535 bytes. */
-const BUFFER_BYTES = 2 * 65_536 + 4096;
 const READ_BYTES = 16_384;
 const LEAST_CHUNK = 1024;
-/**
- * Four of these, or one of those, fill a segment of the loopback device with what sealing adds; with one byte more a
- * second one would be sent for it. To other networks it makes no difference.
- */
-const SHORT_CHUNK = 16_336;
-const LONG_CHUNK = 65_449;
-/** Bytes of two such segments, sealed. */
-const SHORT_ROW = 8 * (SHORT_CHUNK + 34);
-const LONG_ROW = 2 * (LONG_CHUNK + 34);
 const NO_BYTES: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(0));
 /** How long a header waits for something to travel with; proxy.md §2. */
 const HEADER_MS = 100;

@@ -30,7 +30,8 @@ import {
   type ShadowsocksServerStream,
   ShadowsocksUserTable,
 } from "../protocol/mod.ts";
-import { giveBuffer, ShadowsocksDuplex, takeBuffer } from "../shadowsocks_stream.ts";
+import { giveBuffer, takeBuffer } from "../shadowsocks_buffers.ts";
+import { ShadowsocksDuplex } from "../shadowsocks_stream.ts";
 import { shadowsocksTools } from "../shadowsocks_tools.ts";
 import type { PacketSocket } from "../udp_socket.ts";
 import { StreamInbound } from "./listening.ts";
