@@ -47,6 +47,7 @@ class LoopRelayHost implements RelayHost {
   readonly traits: RelayTraits = Object.freeze({ driver: "linux", splice: true, threads: 0 });
   readonly fallbackReason = "";
   readonly #relays: RelayLoop;
+  readonly #counters = new Counters();
   #closed = false;
 
   constructor(relays: RelayLoop) {
@@ -61,9 +62,10 @@ class LoopRelayHost implements RelayHost {
     if (this.#closed) throw new TypeError(CLOSED);
     const limits = relayLimits(options);
     const [one, two] = detachBoth(first, second);
-    const counts = new Float64Array(2);
+    const place = this.#counters.take();
+    const { counts, at } = place;
     let pair: LinuxPair | undefined;
-    const handle = new RelayHandle(counts, 0, () => pair?.abort(), options);
+    const handle = new RelayHandle(counts, at, () => pair?.abort(), options);
     const { library } = this.#relays;
     try {
       pair = this.#relays.start({
@@ -73,12 +75,14 @@ class LoopRelayHost implements RelayHost {
         backwardPrefix: options.backwardPrefix,
         limits,
         counts,
-        at: 0,
+        at,
         done: ({ forwardEnd, backwardEnd }) => {
           handle.ended(ENDS[forwardEnd]!, ENDS[backwardEnd]!);
+          this.#counters.give(place);
         },
       });
     } catch (error) {
+      this.#counters.give(place);
       library.close(one);
       library.close(two);
       throw error;
@@ -94,6 +98,31 @@ class LoopRelayHost implements RelayHost {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+}
+
+/** Where the two counts of a relay are. */
+interface CounterPlace {
+  readonly counts: Float64Array;
+  readonly at: number;
+}
+
+/** Places for counts, many in one piece of memory: a piece for each relay would cost more than the relay's own fields. */
+class Counters {
+  readonly #free: CounterPlace[] = [];
+
+  take(): CounterPlace {
+    if (this.#free.length === 0) {
+      const counts = new Float64Array(2 * COUNTERS);
+      for (let at = 0; at < counts.length; at += 2) this.#free.push({ counts, at });
+    }
+    const place = this.#free.pop()!;
+    place.counts[place.at] = place.counts[place.at + 1] = 0;
+    return place;
+  }
+
+  give(place: CounterPlace): void {
+    this.#free.push(place);
   }
 }
 
@@ -324,5 +353,7 @@ function detachBoth(first: StreamConnection, second: StreamConnection): readonly
   return [first.detach(), second.detach()];
 }
 
+/** Relays whose counts share a piece of memory. */
+const COUNTERS = 256;
 const CLOSED = "Cannot relay: the relay host is closed";
 const ONE: BigUint64Array<ArrayBuffer> = new BigUint64Array([1n]);

@@ -183,4 +183,4 @@ const MOST_DESCRIPTORS = 64;
  */
 const SLEEPS_MS: readonly number[] = [0.5, LINGER_MS];
 /** How long turns follow one another without the runtime, when they need nothing of it. */
-const ALONE_MS = 2;
+const ALONE_MS = LINGER_MS;

@@ -110,8 +110,6 @@ export type SocketOption =
 export class SocketOptions {
   readonly #library: Libc;
   readonly #fd: number;
-  readonly #value = new Int32Array(1);
-  readonly #length = new Uint32Array(1);
 
   /** @param fd An open socket. */
   constructor(library: Libc, fd: number) {
@@ -122,8 +120,8 @@ export class SocketOptions {
   /** Sets an option. @returns 0, or the error number of the refusal. */
   trySet(option: SocketOption, value: number | boolean): number {
     const [level, name] = OPTIONS[option];
-    this.#value[0] = Number(value);
-    const result = this.#library.setsockopt(this.#fd, level, name, this.#value, 4);
+    scratch[0] = Number(value);
+    const result = this.#library.setsockopt(this.#fd, level, name, scratch, 4);
     return result < 0 ? this.#library.errno() : 0;
   }
 
@@ -138,12 +136,12 @@ export class SocketOptions {
   /** What is in force. @throws {SystemError} When the kernel does not tell. */
   get(option: SocketOption): number {
     const [level, name] = OPTIONS[option];
-    this.#length[0] = 4;
-    const result = this.#library.getsockopt(this.#fd, level, name, this.#value, this.#length);
+    scratchBytes[0] = 4;
+    const result = this.#library.getsockopt(this.#fd, level, name, scratch, scratchBytes);
     if (result < 0) {
       throw systemError("getsockopt", this.#library.errno(), `read socket option "${option}"`);
     }
-    return this.#value[0]!;
+    return scratch[0]!;
   }
 
   /**
@@ -171,6 +169,10 @@ export class SocketOptions {
     return this.get(option);
   }
 }
+
+// Calls are over when they return: memory of its own for each would cost a new socket more than the calls do.
+const scratch = new Int32Array(new ArrayBuffer(4));
+const scratchBytes = new Uint32Array(new ArrayBuffer(4));
 
 const OPTIONS: Readonly<Record<SocketOption, readonly [level: number, name: number]>> = {
   broadcast: [SOL_SOCKET, SO_BROADCAST],

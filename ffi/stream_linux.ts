@@ -254,15 +254,16 @@ export class LinuxStreamHost implements StreamHost {
   #start(options: DialOptions): number {
     const library = this.#library;
     const { remote, bind } = options;
-    const what = connectTo(remote);
     const sockaddr = this.#sockaddr;
     const remoteBytes = writeAddress(sockaddr, 0, remote);
     const fd = openStreamSocket(library, remote.family, options.multipath === true);
-    if (fd < 0) throw systemError("socket", library.errno(), what);
+    if (fd < 0) throw systemError("socket", library.errno(), connectTo(remote));
     try {
       if (CONFIGURED.some((name) => options[name] !== undefined)) {
         configureSocket(library, fd, { ...NEW_SOCKET, ...options });
-        prepareConnect(library, fd, options);
+        if (options.fastOpen === true || options.reuseAddress === true) {
+          prepareConnect(library, fd, options);
+        }
       } else {
         // NEW_SOCKET, for many connections a second.
         this.#value[0] = 1;
@@ -276,7 +277,7 @@ export class LinuxStreamHost implements StreamHost {
       }
       if (library.connect(fd, sockaddr, remoteBytes) < 0) {
         const errno = library.errno();
-        if (errno !== EINPROGRESS) throw systemError("connect", errno, what);
+        if (errno !== EINPROGRESS) throw systemError("connect", errno, connectTo(remote));
       }
       return fd;
     } catch (error) {

@@ -204,7 +204,7 @@ class PlainClient implements Expiring {
         case "done":
           this.#waiting.delete(this);
           this.#client.watch(undefined);
-          this.#done(machine, step.outcome, shared.slice(at, end));
+          this.#done(machine, step.outcome, at === end ? NOTHING : shared.slice(at, end));
           return false;
       }
     }
@@ -298,5 +298,6 @@ class PlainClient implements Expiring {
 }
 
 const NOBODY: SocketAddress = Object.freeze({ family: "ipv4", address: "0.0.0.0", port: 0 });
+const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(0));
 /** Every receive is used up, or put aside, before the next. As long as the longest head of a request. */
 const shared: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(66_560));
