@@ -107,17 +107,19 @@ export class LinuxSharedLoop implements SharedLoop {
     this.#runtimeReady = false;
     let goOn = true;
     try {
-      const until = performance.now() + ALONE_MS;
+      const startedAt = performance.now();
       let sleepMs = SLEEPS_MS[this.#quiet]!;
       for (;;) {
         let served = thread.turn(sleepMs);
         if (this.#runtimeReady) served--;
         if (served > 0) this.#quiet = 0;
         else if (sleepMs > 0) this.#quiet++;
-        if (served <= 0 || this.#runtimeReady || performance.now() >= until) break;
+        if (served <= 0 || this.#runtimeReady) break;
         // When all were calm nothing waits for the runtime. Otherwise something may, but what is ready here comes first, or
         // each of many events would be followed by a turn of the runtime.
-        sleepMs = served === thread.calm ? SLEEPS_MS[0]! : 0;
+        const calm = served === thread.calm;
+        if (performance.now() - startedAt >= (calm ? CALM_MS : BUSY_MS)) break;
+        sleepMs = calm ? SLEEPS_MS[0]! : 0;
       }
       // The runtime looks at its own set once in some sixty turns only, unless it sleeps.
       goOn = !this.#runtimeReady && this.#quiet < SLEEPS_MS.length;
@@ -182,5 +184,6 @@ const MOST_DESCRIPTORS = 64;
  * The first is short: what callbacks have set off in the runtime does not always show in its set.
  */
 const SLEEPS_MS: readonly number[] = [0.5, LINGER_MS];
-/** How long turns follow one another without the runtime, when they need nothing of it. */
-const ALONE_MS = LINGER_MS;
+/** How long turns follow one another without the runtime, when nothing waits for it, and when something may. */
+const CALM_MS = LINGER_MS;
+const BUSY_MS = 0.2;
