@@ -11,6 +11,7 @@ import {
   openAeads,
   openDatagramHost,
   openStreamHost,
+  type Relay,
   type StreamHost,
 } from "../ffi/mod.ts";
 import { FastwireError } from "../internal/errors.ts";
@@ -264,16 +265,18 @@ class Engine implements ProxyServer, Handler {
       const starting = this.#relays.start(client.stream, upstream, {
         forwardPrefix: client.ahead,
         ...(words === undefined ? {} : { backwardPrefix: words }),
-        onFinish: () => this.connections.remove(entry),
+        onFinish: this.#whenOver(entry),
       });
-      const relay = starting instanceof Promise ? await starting : starting;
-      entry.relay = relay;
-      entry.cut = () => relay.abort();
-      if (entry.wasClosed) relay.abort();
+      relayed(entry, starting instanceof Promise ? await starting : starting);
     } catch (error) {
       upstream.close({ reset: true }).catch(() => {});
       throw error;
     }
+  }
+
+  /** Made apart from where a client is served: a callback there would keep the client for as long as the relay runs. */
+  #whenOver(entry: ConnectionEntry): () => void {
+    return () => this.connections.remove(entry);
   }
 
   async #dial(entry: ConnectionEntry, routed: Routed, early: boolean) {
@@ -460,6 +463,13 @@ class Engine implements ProxyServer, Handler {
     await this.#streams.close();
     await (await this.#datagrams?.catch(() => undefined))?.close();
   }
+}
+
+/** A connection is relayed from now on. */
+function relayed(entry: ConnectionEntry, relay: Relay): void {
+  entry.relay = relay;
+  entry.cut = () => relay.abort();
+  if (entry.wasClosed) relay.abort();
 }
 
 const log = logger("proxy");
