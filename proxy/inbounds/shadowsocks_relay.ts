@@ -10,7 +10,6 @@
 
 import {
   type AeadProvider,
-  literalAddress,
   type SocketAddress,
   STREAM_END,
   type StreamConnection,
@@ -34,7 +33,7 @@ import {
   ShadowsocksUserTable,
 } from "../protocol/mod.ts";
 import { shadowsocksTools } from "../shadowsocks_tools.ts";
-import { PacketSocket } from "../udp_socket.ts";
+import type { PacketSocket } from "../udp_socket.ts";
 import { StreamInbound } from "./listening.ts";
 import { sourceOf } from "./plain.ts";
 import { endpointAddress } from "./source_flows.ts";
@@ -43,7 +42,6 @@ import { endpointAddress } from "./source_flows.ts";
 export class ShadowsocksRelayInbound extends StreamInbound {
   readonly type = "shadowsocks";
   override readonly networks: readonly Network[];
-  readonly #config: ShadowsocksInboundConfig;
   readonly #relay: Relay;
   #aeads: AeadProvider | undefined;
   #packets: RelayedPackets | undefined;
@@ -52,7 +50,6 @@ export class ShadowsocksRelayInbound extends StreamInbound {
   constructor(config: ShadowsocksInboundConfig, context: InboundContext) {
     super(config.tag, config.listen, context);
     this.networks = config.networks;
-    this.#config = config;
     this.#relay = new Relay(config);
   }
 
@@ -65,9 +62,7 @@ export class ShadowsocksRelayInbound extends StreamInbound {
     this.#aeads = await this.context.aeads();
     if (this.networks.includes("tcp")) await super.start();
     if (!this.networks.includes("udp")) return;
-    const { address, port } = this.#config.listen;
-    const bind = super.addresses[0] ?? literalAddress(address, port)!;
-    const socket = await PacketSocket.open(await this.context.datagrams(), bind);
+    const socket = await this.openPackets();
     const tools = shadowsocksTools(this.#aeads, this.context.random);
     this.#packets = new RelayedPackets(socket, this.#relay, tools, this.context);
   }
