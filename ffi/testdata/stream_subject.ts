@@ -181,12 +181,14 @@ function noRing(): string {
 /** Every way there is to wait for a stream. */
 export const DRIVERS: Readonly<Record<string, ContractDriver<Opened>>> = {
   "linux uring": row({ driver: "fast", reactor: "uring" }, noRing),
-  // The worker's readiness has suites of its own; here it is the same driver once more.
-  ...(Deno.env.get("FASTWIRE_LONG") === "1"
-    ? { "linux worker": row({ driver: "fast", reactor: "worker" }, noLibc) }
-    : {}),
-  "linux thread": row({ driver: "fast", wait: "thread" }, noLibc),
   "linux shared": row("shared", noLibc),
+  // The worker's readiness has suites of its own, and a thread's loop is the shared one's: the same driver once more.
+  ...(Deno.env.get("FASTWIRE_LONG") === "1"
+    ? {
+      "linux worker": row({ driver: "fast", reactor: "worker" }, noLibc),
+      "linux thread": row({ driver: "fast", wait: "thread" }, noLibc),
+    }
+    : {}),
   "deno": row({ driver: "portable", portable: "deno" }, () => ""),
   "node": row({ driver: "portable", portable: "node" }, () => ""),
 };
