@@ -22,6 +22,8 @@ import {
 const SECRET = { method: "aes-256-gcm", password: "correct horse" };
 const PLAIN = { inbounds: [inbound("socks")] };
 const MB = 1e6;
+const GET = new TextEncoder().encode("GET http://a/ HTTP/1.1\r\nX: ");
+const SPACE = new TextEncoder().encode("y");
 
 /** Our proxy, plain or as a Shadowsocks pair: where it listens, and the processes. */
 async function startRelay(
@@ -225,6 +227,51 @@ for (const driver of DRIVERS) {
       },
     );
   }
+}
+
+for (const driver of DRIVERS) {
+  peerTest(
+    `200 clients that dribble are let go, and keep nobody else, driver ${driver}`,
+    [],
+    async () => {
+      await using proxy = await startOwnProxy({ inbounds: [inbound("mixed")] }, driver);
+      await using origin = await Origin.start();
+      const connect = () => socksConnect(proxy.port("mixed"), "127.0.0.1", origin.port);
+      equal(await download(await connect(), MB), "");
+      const before = residentBytes(proxy.tool.pid);
+      const begun = performance.now();
+      const slow = await Promise.all(Array.from({ length: 200 }, async (_, index) => {
+        const stream = await Deno.connect({ hostname: "127.0.0.1", port: proxy.port("mixed") });
+        // Three ways to begin; what follows never ends anything.
+        await stream.write([new Uint8Array([5]), new Uint8Array([4]), GET][index % 3]!);
+        return stream;
+      }));
+      const ends = slow.map(untilEnd);
+      let left = slow.length;
+      for (const end of ends) end.then(() => left--);
+      const dribbling = setInterval(() => {
+        for (const [index, stream] of slow.entries()) {
+          stream.write([new Uint8Array([200]), new Uint8Array([1]), SPACE][index % 3]!).catch(
+            () => {},
+          );
+        }
+      }, 3000);
+      try {
+        while (performance.now() - begun < 12_000) {
+          equal(await download(await connect(), MB), "");
+          await new Promise((resolve) => setTimeout(resolve, 500));
+        }
+        equal(left, 200, "none is let go before its time");
+        await until(() => left === 0, 8000, () => `${left} are still there`);
+      } finally {
+        clearInterval(dribbling);
+        for (const stream of slow) close(stream);
+      }
+      const grown = (residentBytes(proxy.tool.pid) - before) / MB;
+      ok(grown < 32, `the process grew by ${grown.toFixed(1)} MB`);
+      equal(await download(await connect(), MB), "");
+    },
+  );
 }
 
 peerTest("SIGHUP keeps the old configuration when the file is broken", [], async () => {
